@@ -1,0 +1,179 @@
+// tessera bench: what a task costs beyond a bare starpu_task_submit, and what a one-tile gemm costs beyond bare BLAS.
+// Compared runs are interleaved; medians of the ratios are printed.
+#include <starpu.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "apps/options.h"
+#include "apps/table.h"
+#include "codelets/blas.h"
+#include "codelets/ops.h"
+#include "core/error.h"
+
+namespace tessera {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double median(std::vector<double> v) {
+    std::sort(v.begin(), v.end());
+    return v[v.size() / 2];
+}
+
+template <class F>
+double time_s(F&& f) {
+    const auto start = Clock::now();
+    f();
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// The same work as StarPU's manual would write it: one codelet with fixed modes, the same handles, as many bytes of
+// arguments, a history model, no error slot, no names.
+class BareLoop {
+ public:
+    BareLoop(const Executor& executor, int plan) {
+        model_.type = STARPU_HISTORY_BASED;
+        model_.symbol = "bare_add";
+        codelet_.cpu_funcs[0] = [](void* buffers[], void*) {
+            const auto *a = pointer(buffers[0]), *b = pointer(buffers[1]);
+            auto* y = pointer(buffers[2]);
+            for (uint32_t i = 0; i < STARPU_MATRIX_GET_NX(buffers[2]) * STARPU_MATRIX_GET_NY(buffers[2]); ++i) y[i] = a[i] + b[i];
+        };
+        codelet_.nbuffers = 3;
+        codelet_.modes[0] = codelet_.modes[1] = STARPU_R;
+        codelet_.modes[2] = STARPU_W;
+        codelet_.model = &model_;
+        for (const TaskSpec& t : executor.plan(plan).tasks)
+            for (const TileUse& u : t.tiles) handles_.push_back(executor.handle(plan, u.tile));
+        args_bytes_ = args_offset + executor.plan(plan).tasks[0].args.size();
+    }
+    void run() {
+        for (size_t i = 0; i < handles_.size(); i += 3) {
+            starpu_task* task = starpu_task_create();
+            task->cl = &codelet_;
+            for (size_t k = 0; k < 3; ++k) task->handles[k] = handles_[i + k];
+            task->cl_arg = std::calloc(1, args_bytes_);
+            task->cl_arg_size = args_bytes_;
+            task->cl_arg_free = 1;
+            check_starpu(starpu_task_submit(task), "starpu_task_submit");
+        }
+        starpu_task_wait_for_all();
+    }
+
+ private:
+    static float* pointer(void* buffer) { return reinterpret_cast<float*>(STARPU_MATRIX_GET_PTR(buffer)); }
+    starpu_perfmodel model_{};
+    starpu_codelet codelet_{};
+    std::vector<starpu_data_handle_t> handles_;
+    size_t args_bytes_ = 0;
+};
+
+// Independent tasks y = a + b on 8 x 8 tiles.
+nlohmann::json bench_overhead(const CommonOptions& common, int64_t tasks, int rounds) {
+    Runtime runtime(common.runtime());
+    ExecutorOptions options = common.executor(runtime.config());
+    Executor executor(runtime, options);
+    Params params;
+    Param& a = params.add({"a", {8, 8}, DType::f32, {}, nullptr});
+    Param& b = params.add({"b", {8, 8}, DType::f32, {}, nullptr});
+    Graph g;
+    for (int64_t i = 0; i < tasks; ++i) g.keep(add(g.param(a), g.param(b)));
+    const int plan = executor.load(Plan(g));
+    const Plan& p = executor.plan(plan);
+    const CodeletInfo& codelet = *p.tasks[0].codelet;
+    BareLoop bare_loop(executor, plan);
+    std::vector<double> ours, bare;
+    for (int r = -2; r < rounds; ++r) {
+        const double t = time_s([&] { executor.submit(plan, {}); executor.wait(); });
+        const double u = time_s([&] { bare_loop.run(); });
+        if (r >= 0) ours.push_back(t / double(tasks) * 1e6), bare.push_back(u / double(tasks) * 1e6);
+    }
+    std::vector<double> difference;
+    for (size_t i = 0; i < ours.size(); ++i) difference.push_back(ours[i] - bare[i]);
+    return {{"bench", "overhead"}, {"codelet", codelet.name}, {"tasks", tasks}, {"policy", runtime.policy()},
+            {"tessera_us", median(ours)}, {"bare_us", median(bare)}, {"difference_us", median(difference)}};
+}
+
+// One task per worker at a time, each on matrices of its own, against as many threads that call BLAS.
+nlohmann::json bench_gemm(const CommonOptions& common, int64_t n, int rounds, int repeat) {
+    Runtime runtime(common.runtime());
+    if (runtime.cpu_workers() == 0) throw Error("bench gemm compares CPU products and needs a CPU worker");
+    Executor executor(runtime, common.executor(runtime.config()));
+    const int workers = runtime.cpu_workers();
+    Params params;
+    Graph g;
+    const auto value = [n](int64_t i, int64_t j) { return double((i * 7 + j * 13) % n) / double(n) - 0.5; };
+    for (int w = 0; w < workers; ++w) {
+        Tensor a = g.param(params.add({"a" + std::to_string(w), {n, n}, DType::f32, {}, value}));
+        Tensor b = g.param(params.add({"b" + std::to_string(w), {n, n}, DType::f32, {}, value}));
+        g.keep(gemm(a, b));
+    }
+    const int plan = executor.load(Plan(g));
+    struct Free {
+        void operator()(float* p) const { std::free(p); }
+    };
+    std::vector<std::unique_ptr<float, Free>> memory;
+    for (int i = 0; i < 3 * workers; ++i) {
+        memory.emplace_back(static_cast<float*>(std::aligned_alloc(64, size_t(n * n) * sizeof(float))));
+        for (int64_t k = 0; k < n * n; ++k) memory.back().get()[k] = float(value(k / n, k % n));
+    }
+    const auto bare_with = [&](void (*product)(const blas::Product<float>&)) {
+        std::vector<std::thread> threads;
+        for (int w = 0; w < workers; ++w)
+            threads.emplace_back([&, w] {
+                for (int r = 0; r < repeat; ++r)
+                    product({false, false, n, n, n, 1, memory[size_t(3 * w)].get(), n, memory[size_t(3 * w + 1)].get(), n, 0,
+                             memory[size_t(3 * w + 2)].get(), n});
+            });
+        for (auto& t : threads) t.join();
+    };
+    const double flops = 2.0 * double(n) * double(n) * double(n) * workers * repeat;
+    std::vector<double> ours, openblas, onednn, ratio;
+    for (int r = -2; r < rounds; ++r) {
+        const double t = time_s([&] { for (int i = 0; i < repeat; ++i) executor.submit(plan, {}); executor.wait(); });
+        const double u = time_s([&] { bare_with([](const blas::Product<float>& p) { blas::openblas(p); }); });
+        const double v = time_s([&] { bare_with([](const blas::Product<float>& p) { blas::onednn(p); }); });
+        if (r < 0) continue;
+        ours.push_back(flops / t * 1e-9), openblas.push_back(flops / u * 1e-9), onednn.push_back(flops / v * 1e-9);
+        ratio.push_back(std::min(u, v) / t);
+    }
+    return {{"bench", "gemm"}, {"n", n}, {"workers", workers}, {"policy", runtime.policy()}, {"tessera_gflops", median(ours)},
+            {"openblas_gflops", median(openblas)}, {"onednn_gflops", median(onednn)}, {"ratio_to_best", median(ratio)}};
+}
+
+}  // namespace
+
+Command add_bench(CLI::App& app) {
+    struct Flags {
+        CommonOptions common;
+        int64_t tasks = 20000, n = 2048;
+        int rounds = 15, repeat = 2;
+    };
+    auto f = std::make_shared<Flags>();
+    app.require_subcommand(1);
+    CLI::App* overhead = app.add_subcommand("overhead", "Microseconds per task beyond a bare starpu_task_submit");
+    overhead->add_option("--tasks", f->tasks)->capture_default_str()->check(CLI::PositiveNumber);
+    CLI::App* product = app.add_subcommand("gemm", "One n x n product per worker against bare BLAS calls on as many threads");
+    product->add_option("--n", f->n)->capture_default_str()->check(CLI::PositiveNumber);
+    product->add_option("--repeat", f->repeat, "Products per worker and round")->capture_default_str()->check(CLI::PositiveNumber);
+    for (CLI::App* sub : {overhead, product}) {
+        sub->add_option("--rounds", f->rounds, "Interleaved repetitions")->capture_default_str()->check(CLI::PositiveNumber);
+        sub->add_flag("--json", f->common.json, "Last line of stdout is one JSON object");
+    }
+    return [f, overhead] {
+        const auto j = overhead->parsed() ? bench_overhead(f->common, f->tasks, f->rounds) : bench_gemm(f->common, f->n, f->rounds, f->repeat);
+        Table table({"figure", "value"});
+        for (auto& [key, value] : j.items())
+            table.row({key, value.is_number_float() ? fixed(value.get<double>(), 3) : value.is_string() ? value.get<std::string>() : value.dump()});
+        std::cout << table.text();
+        if (f->common.json) std::cout << j.dump() << std::endl;
+        return 0;
+    };
+}
+
+}  // namespace tessera

@@ -1,0 +1,62 @@
+// tessera: one program, a subcommand per purpose. Results on stdout, progress and messages on stderr.
+// Exit 0, 1 (failure: one line says what and a hint says what to do), 2 (usage).
+#include <starpu.h>  // under simulation it renames main
+
+#include <iostream>
+
+#include "apps/options.h"
+#include "core/error.h"
+
+using namespace tessera;
+
+static int fail(const std::string& message, const std::string& hint, int code) {
+    std::cerr << "error: " << message << "\n";
+    if (!hint.empty()) std::cerr << "hint: " << hint << "\n";
+    return code;
+}
+
+static int run(int argc, char** argv) {
+    CLI::App app("Tessera trains neural networks as StarPU task graphs.", "tessera");
+    app.require_subcommand(1);
+    app.set_version_flag("--version", "tessera 0.1.0");
+    app.fallthrough(false);
+    std::vector<std::pair<CLI::App*, Command>> commands;
+    const auto add = [&](const char* name, const char* what, Command (*make)(CLI::App&)) {
+        CLI::App* sub = app.add_subcommand(name, what);
+        commands.emplace_back(sub, make(*sub));
+    };
+    add("train", "Train a network", add_train);
+    add("ops", "List the operations: formula, types, implementations, backends", add_ops);
+    add("bench", "Measure products and task overhead against bare calls", add_bench);
+    add("environment", "Print the page about TESSERA_* variables", add_environment);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::CallForHelp&) {
+        std::cout << app.help();
+        return 0;
+    } catch (const CLI::CallForVersion&) {
+        std::cout << "tessera 0.1.0\n";
+        return 0;
+    } catch (const CLI::ParseError& e) {
+        std::vector<std::string> known;
+        for (auto* sub : app.get_subcommands()) known.push_back(sub->get_name());
+        std::string text = e.what();
+        for (char& c : text)
+            if (c == '\n') c = ' ';
+        return fail(text, "tessera " + (known.empty() ? "" : known[0] + " ") + "--help", 2);
+    }
+    for (auto& [sub, command] : commands)
+        if (sub->parsed()) return command();
+    return 2;
+}
+
+int main(int argc, char** argv) {
+    install_abort_handler();
+    try {
+        return run(argc, argv);
+    } catch (const UsageError& e) { return fail(e.what(), e.hint(), 2);
+    } catch (const Error& e) { return fail(e.what(), e.hint(), 1);
+    } catch (const std::bad_alloc&) { return fail("out of memory", "choose a smaller network or batch", 1);
+    } catch (const std::exception& e) { return fail(e.what(), "", 1); }
+    return 1;
+}

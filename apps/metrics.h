@@ -1,0 +1,24 @@
+// apps/metrics.h - one JSON object per line: {"step", "loss", ...} for steps, {"epoch", ...} for epochs. A resumed run
+// keeps the lines of the steps before its checkpoint and drops the rest, a torn last line among them.
+#pragma once
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+namespace tessera {
+
+class Metrics {
+ public:
+    // Keeps lines of steps below `keep_steps`. An empty path: writes nothing. Throws Error if it cannot be written.
+    Metrics(const std::filesystem::path& path, int64_t keep_steps);
+    ~Metrics();
+    Metrics(const Metrics&) = delete;
+    void line(const nlohmann::json&);
+
+ private:
+    std::filesystem::path path_;
+    std::FILE* file_ = nullptr;
+};
+
+}  // namespace tessera

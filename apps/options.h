@@ -1,0 +1,36 @@
+// apps/options.h - flags that all programs share, and how the library's strings become values.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/executor.h"
+#include "core/runtime.h"
+
+namespace tessera {
+
+struct CommonOptions {
+    std::string gpu_memory, host_memory, swap, dag;
+    bool dag_stats = false, serial = false, deterministic = false, json = false, quiet = false;
+    uint64_t seed = 1;
+
+    void add_to(CLI::App&);
+    RuntimeOptions runtime() const;
+    ExecutorOptions executor(const Config&) const;
+};
+
+DType parse_dtype(const std::string&);                      // f32, f64, bf16
+std::vector<int64_t> parse_widths(const std::string& text);  // "512,512"; "0" or "none": no hidden layer
+
+// Resident memory of this process.
+int64_t rss_bytes();
+
+// The subcommands; each adds itself and returns what runs it.
+using Command = std::function<int()>;
+Command add_train(CLI::App&);
+Command add_ops(CLI::App&);
+Command add_bench(CLI::App&);
+Command add_environment(CLI::App&);
+
+}  // namespace tessera

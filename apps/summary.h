@@ -1,0 +1,39 @@
+// apps/summary.h - what a run came to: share of time per worker, efficiency against the bound that binds, memory.
+#pragma once
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "core/bounds.h"
+#include "core/executor.h"
+
+namespace tessera {
+
+struct WorkerShare {
+    std::string name;
+    double tasks, transfers, idle;  // fractions of the time
+};
+
+// Counters of all workers; the difference of two is what happened between.
+struct WorkerClock {
+    std::vector<double> busy_s, transfer_s;
+    static WorkerClock now(const Runtime&, const Executor&);
+};
+std::vector<WorkerShare> worker_shares(const Runtime&, const WorkerClock& before, const WorkerClock& after, double seconds);
+
+// Bound of one step of a plan from the times that its tasks took in this run (CPU) or in StarPU's models (CUDA).
+Bound measured_bound(const Runtime&, const Executor&, int plan);
+
+// Most live bytes seen, per memory node.
+class MemoryPeak {
+ public:
+    void sample(const Executor&);
+    const std::vector<int64_t>& per_node() const { return peak_; }
+    int64_t total() const { return total_; }
+
+ private:
+    std::vector<int64_t> peak_;
+    int64_t total_ = 0;
+};
+
+}  // namespace tessera

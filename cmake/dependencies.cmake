@@ -1,0 +1,22 @@
+# cmake/dependencies.cmake - the libraries Tessera stands on, as imported targets. tools/deps installs them all.
+find_package(PkgConfig REQUIRED)
+if(TESSERA_STARPU_PREFIX)
+  set(ENV{PKG_CONFIG_PATH} "${TESSERA_STARPU_PREFIX}/lib/pkgconfig:$ENV{PKG_CONFIG_PATH}")
+endif()
+pkg_check_modules(STARPU REQUIRED IMPORTED_TARGET GLOBAL starpu-1.4>=1.4.10)
+add_library(StarPU::StarPU ALIAS PkgConfig::STARPU)
+pkg_check_modules(OPENBLAS REQUIRED IMPORTED_TARGET GLOBAL openblas)
+add_library(OpenBLAS::OpenBLAS ALIAS PkgConfig::OPENBLAS)
+find_package(OpenMP REQUIRED COMPONENTS CXX)
+find_package(ZLIB REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_path(ONEDNN_INCLUDE oneapi/dnnl/dnnl.h REQUIRED)
+find_library(ONEDNN_LIBRARY dnnl REQUIRED)
+add_library(oneDNN::oneDNN UNKNOWN IMPORTED)
+set_target_properties(oneDNN::oneDNN PROPERTIES IMPORTED_LOCATION ${ONEDNN_LIBRARY} INTERFACE_INCLUDE_DIRECTORIES ${ONEDNN_INCLUDE})
+
+# StarPU's two flavours share one soname: RPATH, which wins over LD_LIBRARY_PATH, keeps a program with its own.
+add_link_options(-Wl,--disable-new-dtags)
+set(CMAKE_BUILD_RPATH ${STARPU_LIBRARY_DIRS} ${STARPU_LIBDIR})
+set(CMAKE_INSTALL_RPATH "$ORIGIN/../lib" ${STARPU_LIBRARY_DIRS} ${STARPU_LIBDIR})

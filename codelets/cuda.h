@@ -1,0 +1,66 @@
+// codelets/cuda.h - what CUDA bodies share: status checks, launch shapes, a block-wide sum. Empty where nvcc is absent.
+#pragma once
+#include "core/codelet.h"
+#include "core/error.h"
+
+#if defined(STARPU_USE_CUDA) && defined(__CUDACC__)
+#define TESSERA_CUDA 1
+#include <cublas_v2.h>
+#include <starpu_cublas_v2.h>
+
+namespace tessera {
+
+inline void check(cudaError_t status, const char* call) {
+    if (status != cudaSuccess) throw Error(std::string(call) + " failed: " + cudaGetErrorString(status));
+}
+inline void check(cublasStatus_t status, const char* call) {
+    if (status != CUBLAS_STATUS_SUCCESS) throw Error(std::string(call) + " failed: " + cublasGetStatusString(status));
+}
+
+inline constexpr int threads_per_block = 256;
+
+// Enough blocks for `work` items, and no more than a grid may have; kernels loop with the grid's stride.
+inline unsigned blocks_for(int64_t work) {
+    const int64_t blocks = (work + threads_per_block - 1) / threads_per_block;
+    return unsigned(blocks < 1 ? 1 : blocks > 65535 ? 65535 : blocks);
+}
+inline unsigned blocks_for_rows(int64_t rows) { return unsigned(rows < 65535 ? rows : 65535); }
+
+// Sum over the threads of a block, given to all of them. Every thread must call it.
+template <class C>
+__device__ C block_sum(C value) {
+    __shared__ C partial[threads_per_block];
+    partial[threadIdx.x] = value;
+    for (int half = threads_per_block / 2; half > 0; half /= 2) {
+        __syncthreads();
+        if (int(threadIdx.x) < half) partial[threadIdx.x] += partial[threadIdx.x + half];
+    }
+    __syncthreads();
+    const C sum = partial[0];
+    __syncthreads();  // the next call may overwrite
+    return sum;
+}
+template <class C>
+__device__ C block_max(C value) {
+    __shared__ C partial[threads_per_block];
+    partial[threadIdx.x] = value;
+    for (int half = threads_per_block / 2; half > 0; half /= 2) {
+        __syncthreads();
+        // written so that NaN wins, as it does in the host's loop
+        if (int(threadIdx.x) < half && !(partial[threadIdx.x] >= partial[threadIdx.x + half]))
+            partial[threadIdx.x] = partial[threadIdx.x + half];
+    }
+    __syncthreads();
+    const C most = partial[0];
+    __syncthreads();
+    return most;
+}
+
+inline cublasHandle_t cublas(cudaStream_t stream) {
+    cublasHandle_t handle = starpu_cublas_get_local_handle();
+    check(cublasSetStream(handle, stream), "cublasSetStream");
+    return handle;
+}
+
+}  // namespace tessera
+#endif

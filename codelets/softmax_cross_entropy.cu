@@ -1,0 +1,158 @@
+// softmax_cross_entropy: loss = 1/N sum over rows of -sum_c t_c log softmax(x)_c, with
+// t = (1 - s) onehot(label) + s / C (label smoothing s, Szegedy et al. 2016). x [N x C], labels [N x 1] i32, loss [1 x 1].
+// Its backward is fused: dx = (softmax(x) - t) / N * dloss. f32, f64, bf16 logits; loss in f32 (f64 for f64).
+#include <cmath>
+#include <stdexcept>
+
+#include "codelets/elementwise.h"
+#include "codelets/ops.h"
+
+namespace tessera {
+namespace {
+
+struct CrossEntropyArgs {
+    double smoothing, weight;  // weight = 1 / N
+    bool first;
+};
+template <class T>
+using Loss = std::conditional_t<std::is_same_v<T, double>, double, float>;
+
+template <class T>
+struct SoftmaxCrossEntropy {
+    static constexpr auto name = "softmax_cross_entropy", formula = "loss += weight sum over rows of -t . log softmax(x)";
+    static constexpr DType dtype = dtype_of<T>;
+    using Args = CrossEntropyArgs;
+    using C = Compute<T>;
+    static Cost cost(Args, In<T> x, In<int32_t> labels, Acc<Loss<T>> loss) {
+        return {5 * double(x.size()), bytes_of_views(x, labels, loss)};
+    }
+    // Of one row, from its log-sum-exp, its sum and its value at the label.
+    HD static C row_loss(Args a, C log_sum_exp, C sum, C at_label, int64_t classes) {
+        return log_sum_exp - C(1 - a.smoothing) * at_label - C(a.smoothing) * sum / C(classes);
+    }
+    static void cpu(Args a, In<T> x, In<int32_t> labels, Acc<Loss<T>> loss) {
+        C total = 0;
+        for (int64_t i = 0; i < x.rows; ++i) {
+            const int32_t label = labels(i, 0);
+            if (label < 0 || label >= x.cols)
+                throw std::out_of_range("label " + std::to_string(label) + " is not in 0.." + std::to_string(x.cols - 1));
+            const C log_sum_exp = row_log_sum_exp(x.row(i), x.cols);
+            C sum = 0;
+            for (int64_t j = 0; j < x.cols; ++j) sum += C(x(i, j));
+            total += row_loss(a, log_sum_exp, sum, C(x(i, label)), x.cols);
+        }
+        loss(0, 0) = (a.first ? Loss<T>(0) : loss(0, 0)) + Loss<T>(C(a.weight) * total);
+    }
+    HD static C row_log_sum_exp(const T* x, int64_t n) {
+        C most = C(x[0]);
+        for (int64_t j = 1; j < n; ++j) most = C(x[j]) > most ? C(x[j]) : most;
+        C sum = 0;
+        for (int64_t j = 0; j < n; ++j) sum += std::exp(C(x[j]) - most);  // NaN anywhere makes the sum NaN
+        return most + std::log(sum);
+    }
+    static void cuda(Args a, In<T> x, In<int32_t> labels, Acc<Loss<T>> loss, Stream stream);
+};
+
+template <class T>
+struct SoftmaxCrossEntropyBackward {
+    static constexpr auto name = "softmax_cross_entropy_backward", formula = "dx = (softmax(x) - t) weight dloss";
+    static constexpr DType dtype = dtype_of<T>;
+    using Args = CrossEntropyArgs;
+    using C = Compute<T>;
+    static Cost cost(Args, In<T> x, In<int32_t> labels, In<Loss<T>> dloss, Out<T> dx) {
+        return {5 * double(x.size()), bytes_of_views(x, labels, dloss, dx)};
+    }
+    HD static void row(Args a, const T* x, int32_t label, int64_t n, C dloss, T* dx) {
+        const C log_sum_exp = SoftmaxCrossEntropy<T>::row_log_sum_exp(x, n);
+        for (int64_t j = 0; j < n; ++j) {
+            const C target = (j == label ? C(1 - a.smoothing) : C(0)) + C(a.smoothing) / C(n);
+            dx[j] = T((std::exp(C(x[j]) - log_sum_exp) - target) * C(a.weight) * dloss);
+        }
+    }
+    static void cpu(Args a, In<T> x, In<int32_t> labels, In<Loss<T>> dloss, Out<T> dx) {
+        for (int64_t i = 0; i < x.rows; ++i) row(a, x.row(i), labels(i, 0), x.cols, C(dloss(0, 0)), dx.row(i));
+    }
+    static void cuda(Args a, In<T> x, In<int32_t> labels, In<Loss<T>> dloss, Out<T> dx, Stream stream);
+};
+
+#ifdef TESSERA_CUDA
+// One block walks all rows, a thread per row: the sum has the same order every time.
+template <class T>
+__global__ void cross_entropy_kernel(CrossEntropyArgs a, In<T> x, In<int32_t> labels, Acc<Loss<T>> loss) {
+    using Op = SoftmaxCrossEntropy<T>;
+    Compute<T> total = 0;
+    for (int64_t i = threadIdx.x; i < x.rows; i += blockDim.x) {
+        const int32_t label = labels(i, 0);
+        Compute<T> sum = 0;
+        for (int64_t j = 0; j < x.cols; ++j) sum += Compute<T>(x(i, j));
+        // A label out of range has no row to point at here: it makes the loss NaN, which stops the training.
+        const Compute<T> at_label = label >= 0 && label < x.cols ? Compute<T>(x(i, label)) : Compute<T>(NAN);
+        total += Op::row_loss(a, Op::row_log_sum_exp(x.row(i), x.cols), sum, at_label, x.cols);
+    }
+    total = block_sum(total);
+    if (threadIdx.x == 0) loss(0, 0) = (a.first ? Loss<T>(0) : loss(0, 0)) + Loss<T>(Compute<T>(a.weight) * total);
+}
+template <class T>
+__global__ void cross_entropy_backward_kernel(CrossEntropyArgs a, In<T> x, In<int32_t> labels, In<Loss<T>> dloss, Out<T> dx) {
+    const int64_t stride = int64_t(gridDim.x) * blockDim.x;
+    for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < x.rows; i += stride)
+        SoftmaxCrossEntropyBackward<T>::row(a, x.row(i), labels(i, 0), x.cols, Compute<T>(dloss(0, 0)), dx.row(i));
+}
+template <class T>
+void SoftmaxCrossEntropy<T>::cuda(Args a, In<T> x, In<int32_t> labels, Acc<Loss<T>> loss, Stream stream) {
+    cross_entropy_kernel<<<1, threads_per_block, 0, stream>>>(a, x, labels, loss);
+    check(cudaGetLastError(), name);
+}
+template <class T>
+void SoftmaxCrossEntropyBackward<T>::cuda(Args a, In<T> x, In<int32_t> labels, In<Loss<T>> dloss, Out<T> dx, Stream stream) {
+    cross_entropy_backward_kernel<<<blocks_for(x.rows), threads_per_block, 0, stream>>>(a, x, labels, dloss, dx);
+    check(cudaGetLastError(), name);
+}
+#endif
+const Register<SoftmaxCrossEntropy<float>, SoftmaxCrossEntropy<double>, SoftmaxCrossEntropy<bf16>,
+               SoftmaxCrossEntropyBackward<float>, SoftmaxCrossEntropyBackward<double>, SoftmaxCrossEntropyBackward<bf16>>
+    codelets;
+
+}  // namespace
+
+Tensor softmax_cross_entropy(Tensor x, Tensor labels, double smoothing) {
+    const std::string name = "softmax_cross_entropy";
+    require(labels.shape() == Shape{x.shape().rows, 1} && labels.dtype() == DType::i32, name,
+            "needs logits [N x C] and i32 labels [N x 1]", {x, labels});
+    require(smoothing >= 0 && smoothing < 1, name, "label smoothing must be in [0, 1), got " + std::to_string(smoothing));
+    require_type<float, double, bf16>(x.dtype(), name);
+    x = on_grid(x, {x.grid().row_extents, {x.shape().cols}});
+    labels = on_grid(labels, {x.grid().row_extents, {1}});
+    Graph& g = *x.graph;
+    Tensor loss = g.value("loss", {1, 1}, x.dtype() == DType::f64 ? DType::f64 : DType::f32, Grid::whole({1, 1}));
+    const double weight = 1.0 / double(x.shape().rows);
+    Node node;
+    node.op = name, node.inputs = {x, labels}, node.outputs = {loss};
+    node.attributes = "label_smoothing=" + std::to_string(smoothing);
+    node.lower = [=](Lowering& to) {
+        dispatch<float, double, bf16>(x.dtype(), name, [&]<class T>() {
+            for (int64_t i = 0; i < x.grid().rows(); ++i)
+                to.task<SoftmaxCrossEntropy<T>>({smoothing, weight, i == 0}, to.tile(x, i, 0), to.tile(labels, i, 0),
+                                                i == 0 ? Lowering::first(to.tile(loss, 0, 0)) : to.tile(loss, 0, 0));
+        });
+    };
+    node.vjp = [=](const std::vector<Tensor>& d) {
+        Graph& graph = *x.graph;
+        Tensor dx = graph.value("dlogits", x.shape(), x.dtype(), x.grid());
+        Node back;
+        back.op = name + "_backward", back.inputs = {x, labels, d[0]}, back.outputs = {dx};
+        back.lower = [=, dloss = d[0]](Lowering& to) {
+            dispatch<float, double, bf16>(x.dtype(), name, [&]<class T>() {
+                for (int64_t i = 0; i < x.grid().rows(); ++i)
+                    to.task<SoftmaxCrossEntropyBackward<T>>({smoothing, weight, false}, to.tile(x, i, 0), to.tile(labels, i, 0),
+                                                            to.tile(dloss, 0, 0), to.tile(dx, i, 0));
+            });
+        };
+        graph.add(std::move(back));
+        return std::vector{dx, Tensor{}};
+    };
+    g.add(std::move(node));
+    return loss;
+}
+
+}  // namespace tessera

@@ -1,0 +1,163 @@
+// core/codelet.cpp - the list of codelets, and what happens around every body: skip, catch, time, look for NaN.
+#include "core/codelet.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <memory>
+#include <stdexcept>
+
+#include "core/body.h"
+#include "core/error.h"
+
+namespace tessera {
+namespace {
+
+std::vector<CodeletInfo*>& registered() {
+    static std::vector<CodeletInfo*> all;
+    return all;
+}
+
+uint32_t footprint_of(starpu_task* task) { return static_cast<const TaskRun*>(task->cl_arg)->footprint; }
+
+int can_execute(unsigned, starpu_task* task, unsigned implementation) {
+    const RunState& run = *static_cast<const TaskRun*>(task->cl_arg)->state->run;
+    if (run.forced_implementation >= 0) return int(implementation) == run.forced_implementation;
+    return implementation == 0 || !run.first_implementation_only;
+}
+
+std::atomic<int64_t> workspace_limit_bytes{int64_t(256) << 20};
+
+}  // namespace
+
+void set_workspace_limit(int64_t bytes) { workspace_limit_bytes = bytes; }
+
+void* workspace(int64_t bytes) {
+    struct Free {
+        void operator()(void* p) const { std::free(p); }
+    };
+    thread_local std::unique_ptr<void, Free> memory;
+    thread_local int64_t size = 0;
+    if (bytes > workspace_limit_bytes)
+        throw Error("a workspace of " + std::to_string(bytes) + " bytes is needed, more than TESSERA_WORKSPACE allows (" +
+                    std::to_string(workspace_limit_bytes) + ")");
+    if (bytes > size) {
+        memory.reset();
+        const size_t rounded = (size_t(bytes) + 4095) / 4096 * 4096;
+        memory.reset(std::aligned_alloc(64, rounded));
+        size = memory ? int64_t(rounded) : 0;
+        if (!memory) throw Error("out of memory for a workspace of " + std::to_string(bytes) + " bytes");
+    }
+    return memory.get();
+}
+
+const std::vector<const CodeletInfo*>& all_codelets() {
+    static const std::vector<const CodeletInfo*> sorted = [] {
+        std::vector<const CodeletInfo*> all(registered().begin(), registered().end());
+        std::sort(all.begin(), all.end(), [](auto* a, auto* b) { return a->name < b->name; });
+        for (size_t i = 1; i < all.size(); ++i)
+            if (all[i]->name == all[i - 1]->name)
+                throw std::logic_error("two codelets are named '" + all[i]->name + "'; their performance models would mix");
+        return all;
+    }();
+    return sorted;
+}
+
+const CodeletInfo* find_codelet(std::string_view name) {
+    for (auto* c : all_codelets())
+        if (c->name == name) return c;
+    return nullptr;
+}
+
+namespace detail {
+
+void register_codelet(const CodeletInfo* info) {
+    registered().push_back(const_cast<CodeletInfo*>(info));
+    starpu_codelet& codelet = *info->starpu;
+    auto* model = new starpu_perfmodel{};  // lives as long as the codelet: for ever
+    model->type = STARPU_HISTORY_BASED;
+    model->symbol = info->name.c_str();
+    model->footprint = footprint_of;
+    codelet.model = model;
+    codelet.name = info->name.c_str();
+    codelet.nbuffers = STARPU_VARIABLE_NBUFFERS;  // modes are chosen per task
+    codelet.can_execute = can_execute;
+}
+
+static std::string where(const TaskRun& run) {
+    const Plan& plan = *run.state->plan;
+    const TaskSpec& task = plan.tasks[size_t(run.task)];
+    std::string text = task.codelet->name + " in " + plan.nodes[size_t(task.node)].name();
+    for (const TileUse& u : task.tiles)
+        if (u.access != Access::read) {
+            text += ", tile " + plan.describe_tile(u.tile);
+            break;
+        }
+    if (const int worker = starpu_worker_get_id(); worker >= 0) {
+        char name[64];
+        starpu_worker_get_name(worker, name, sizeof name);
+        text += std::string(", on ") + name;
+    }
+    return text;
+}
+
+template <class T>
+static bool finite_rows(const void* data, int64_t rows, int64_t cols, int64_t ld) {
+    for (int64_t i = 0; i < rows; ++i)
+        for (int64_t j = 0; j < cols; ++j)
+            if (!std::isfinite(double(static_cast<const T*>(data)[i * ld + j]))) return false;
+    return true;
+}
+
+static bool finite_tile(const starpu_matrix_interface& m, DType type, bool on_cuda) {
+    const void* data = reinterpret_cast<const void*>(m.ptr);
+    int64_t ld = m.ld;
+    std::vector<std::byte> copy;
+    if (on_cuda) {
+#ifdef STARPU_USE_CUDA
+        copy.resize(size_t(m.nx) * m.ny * m.elemsize);
+        cudaStreamSynchronize(starpu_cuda_get_local_stream());
+        if (cudaMemcpy2D(copy.data(), m.nx * m.elemsize, data, m.ld * m.elemsize, m.nx * m.elemsize, m.ny,
+                         cudaMemcpyDeviceToHost) != cudaSuccess)
+            throw Error("cudaMemcpy2D failed while looking for NaN");
+        data = copy.data(), ld = m.nx;
+#endif
+    }
+    switch (type) {
+        case DType::f32: return finite_rows<float>(data, m.ny, m.nx, ld);
+        case DType::f64: return finite_rows<double>(data, m.ny, m.nx, ld);
+        case DType::bf16: return finite_rows<bf16>(data, m.ny, m.nx, ld);
+        default: return true;
+    }
+}
+
+static void check_finite(const TaskRun& run, void** buffers, bool on_cuda) {
+    const Plan& plan = *run.state->plan;
+    const TaskSpec& task = plan.tasks[size_t(run.task)];
+    for (size_t i = 0; i < task.tiles.size(); ++i) {
+        if (task.tiles[i].access == Access::read) continue;
+        if (!finite_tile(*static_cast<starpu_matrix_interface*>(buffers[i]), plan.dtype(task.tiles[i].tile), on_cuda))
+            throw Error("wrote NaN or infinity to tile " + plan.describe_tile(task.tiles[i].tile));
+    }
+}
+
+void run_body(void* cl_arg, void** buffers, bool on_cuda, void (*body)(void** buffers, const void* args, int count)) {
+    const TaskRun& run = *static_cast<const TaskRun*>(cl_arg);
+    PlanState& state = *run.state;
+    if (state.run->error.failed()) return;
+    const auto start = std::chrono::steady_clock::now();
+    try {
+        body(buffers, static_cast<char*>(cl_arg) + args_offset, int(state.plan->tasks[size_t(run.task)].tiles.size()));
+        if (state.run->check_nan) check_finite(run, buffers, on_cuda);
+    } catch (const std::exception& e) { state.run->error.report(where(run) + ": " + e.what()); }
+    const int worker = starpu_worker_get_id();
+    if (worker >= 0 && !on_cuda && !state.cpu_times.empty()) {
+        Timing& t = state.cpu_times[size_t(worker)][size_t(state.class_of_task[size_t(run.task)])];
+        ++t.count;
+        t.sum_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    }
+}
+
+}  // namespace detail
+}  // namespace tessera

@@ -1,0 +1,112 @@
+#include "core/config.h"
+
+#include <cstdlib>
+#include <functional>
+#include <limits>
+
+#include "core/error.h"
+
+namespace tessera {
+namespace {
+
+struct Variable {
+    std::string name, type, fallback, meaning;
+    std::function<void(Config&, const std::string& value, const std::string& name)> set;
+};
+
+bool parse_switch(const std::string& v, const std::string& name) {
+    if (v == "1" || v == "0") return v == "1";
+    throw UsageError(name + "='" + v + "' is neither 0 nor 1");
+}
+int64_t parse_positive(const std::string& v, const std::string& name, int64_t most) {
+    char* end = nullptr;
+    const long long n = std::strtoll(v.c_str(), &end, 10);
+    if (v.empty() || *end || n < 1 || n > most)
+        throw UsageError(name + "='" + v + "' is not a whole number from 1 to " + std::to_string(most));
+    return n;
+}
+
+const std::vector<Variable>& variables() {
+    const auto tool = [](Config&, const std::string&, const std::string&) {};
+    static const std::vector<Variable> table = {
+        {"TESSERA_CACHE", "folder", "$XDG_CACHE_HOME/tessera or ~/.cache/tessera",
+         "Where StarPU's performance models and bus measurements are kept, unless STARPU_HOME or STARPU_PERF_MODEL_DIR "
+         "says otherwise.",
+         [](Config& c, const std::string& v, const std::string& name) {
+             if (v.empty()) throw UsageError(name + " is empty");
+             c.cache = v;
+         }},
+        {"TESSERA_CHECK_NAN", "0 or 1", "0",
+         "1 scans every tile that a task has written and stops at the first NaN or infinity, naming codelet, layer, tile "
+         "and worker. Slow.",
+         [](Config& c, const std::string& v, const std::string& name) { c.check_nan = parse_switch(v, name); }},
+        {"TESSERA_DATA", "folder", "none",
+         "Read by the tests only: a folder with `mnist/` and `cifar10/`; tests that want real data skip without it.", tool},
+        {"TESSERA_STARPU_PREFIX", "folder", "none",
+         "Read by the tools only: use the StarPU installed there instead of building one.", tool},
+        {"TESSERA_STEPS_IN_FLIGHT", "1 to 64", "3",
+         "How many training steps may be submitted and unfinished. More hides the latency of loading, and takes memory for "
+         "input tiles.",
+         [](Config& c, const std::string& v, const std::string& name) { c.steps_in_flight = parse_positive(v, name, 64); }},
+        {"TESSERA_WORKSPACE", "size", "256M", "The most memory one worker may take for intermediate results of one task.",
+         [](Config& c, const std::string& v, const std::string& name) { c.workspace_bytes = parse_size(v, name); }},
+    };
+    return table;
+}
+
+std::filesystem::path default_cache() {
+    const char* xdg = std::getenv("XDG_CACHE_HOME");
+    const char* home = std::getenv("HOME");
+    if (xdg && *xdg) return std::filesystem::path(xdg) / "tessera";
+    return std::filesystem::path(home && *home ? home : "/tmp") / ".cache" / "tessera";
+}
+
+}  // namespace
+
+Config read_config(char** environment) {
+    Config config;
+    config.cache = default_cache();
+    for (char** e = environment; *e; ++e) {
+        const std::string entry = *e;
+        if (!entry.starts_with("TESSERA_")) continue;
+        const std::string name = entry.substr(0, entry.find('=')), value = entry.substr(name.size() + 1);
+        std::vector<std::string> known;
+        bool found = false;
+        for (const Variable& v : variables()) {
+            known.push_back(v.name);
+            if (v.name == name) v.set(config, value, name), found = true;
+        }
+        if (!found) throw UsageError("unknown variable " + name, suggestion(name, known));
+    }
+    return config;
+}
+
+std::string environment_page() {
+    std::string page =
+        "# Environment variables\n\nThis page is written by `tessera environment`; a test keeps it true. An unknown "
+        "`TESSERA_*` name or a bad value is an\nerror. StarPU's own variables (`STARPU_SCHED`, `STARPU_NCPU`, "
+        "`STARPU_NCUDA`, `STARPU_LIMIT_CUDA_MEM`, ...) are passed\nthrough and mean what StarPU's manual says; a misspelt "
+        "`STARPU_SCHED`, which StarPU only warns about, is an error here.\nWhere you set none, Tessera chooses "
+        "`STARPU_SCHED=dmdas` and `STARPU_SILENT=1`, and keeps StarPU's files in its cache folder.\n\n"
+        "| variable | value | default | meaning |\n|---|---|---|---|\n";
+    for (const Variable& v : variables())
+        page += "| `" + v.name + "` | " + v.type + " | " + v.fallback + " | " + v.meaning + " |\n";
+    return page;
+}
+
+int64_t parse_size(const std::string& text, const std::string& what) {
+    char* end = nullptr;
+    const long long n = text.empty() || text[0] < '0' || text[0] > '9' ? -1 : std::strtoll(text.c_str(), &end, 10);
+    int shift = -1;
+    if (n >= 0) {
+        const std::string unit = end;
+        const std::vector<std::string> units = {"", "K", "M", "G", "T"};
+        for (size_t i = 0; i < units.size(); ++i)
+            if (unit == units[i]) shift = int(i) * 10;
+    }
+    if (shift < 0 || n < 1 || n > (std::numeric_limits<int64_t>::max() >> shift))
+        throw UsageError(what + " '" + text + "' is not a size", "write a positive number of bytes, or one with K, M, G or T");
+    return int64_t(n) << shift;
+}
+
+}  // namespace tessera

@@ -1,0 +1,28 @@
+// core/config.h - TESSERA_* variables, parsed strictly from one typed table (docs/environment.md is generated from it),
+// and sizes written as people write them.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace tessera {
+
+struct Config {
+    bool check_nan = false;
+    int64_t steps_in_flight = 3;
+    int64_t workspace_bytes = int64_t(256) << 20;
+    std::filesystem::path cache;  // StarPU's files, generated data
+};
+
+// Reads every TESSERA_* of `environment` (null-terminated "NAME=value" strings). Throws UsageError for an unknown name
+// (with a suggestion) or a bad value.
+Config read_config(char** environment);
+
+// The table as a markdown page.
+std::string environment_page();
+
+// "4096", "250M", "4G" (binary multiples K M G T) to bytes; throws UsageError naming `what`.
+int64_t parse_size(const std::string& text, const std::string& what);
+
+}  // namespace tessera

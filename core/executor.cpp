@@ -1,0 +1,384 @@
+#include "core/executor.h"
+
+#include <algorithm>
+#include <climits>
+#include <cstring>
+#include <numeric>
+
+#include "core/error.h"
+
+namespace tessera {
+namespace {
+
+starpu_data_access_mode starpu_mode(Access a, bool deterministic) {
+    switch (a) {
+        case Access::read: return STARPU_R;
+        case Access::write: return STARPU_W;
+        case Access::read_write: return STARPU_RW;
+        case Access::accumulate: break;
+    }
+    return deterministic ? STARPU_RW : starpu_data_access_mode(STARPU_RW | STARPU_COMMUTE);
+}
+
+starpu_data_handle_t register_tile(void* memory, const PlanTile& t, DType type) {
+    starpu_data_handle_t handle;
+    starpu_matrix_data_register(&handle, memory ? STARPU_MAIN_RAM : -1, reinterpret_cast<uintptr_t>(memory), uint32_t(t.ld),
+                                uint32_t(t.cols), uint32_t(t.rows), size_t(bytes_of(type)));
+    return handle;
+}
+
+template <class T>
+void fill(void* to, int64_t rows, int64_t cols, int64_t ld, const std::function<double(int64_t, int64_t)>& f) {
+    for (int64_t i = 0; i < rows; ++i)
+        for (int64_t j = 0; j < cols; ++j) static_cast<T*>(to)[i * ld + j] = T(typename TypeOf<T>::Compute(f(i, j)));
+}
+
+// Calls f.operator()<T>() for every storage type.
+template <class F>
+void with_type(DType t, F&& f) {
+    dispatch<float, double, bf16, int32_t, uint8_t>(t, "executor", std::forward<F>(f));
+}
+
+// A handle's host copy, held while it lives.
+class Acquired {
+ public:
+    Acquired(starpu_data_handle_t h, starpu_data_access_mode mode) : handle_(h) {
+        check_starpu(starpu_data_acquire(h, mode), "starpu_data_acquire");
+    }
+    ~Acquired() { starpu_data_release(handle_); }
+    std::byte* data() const { return reinterpret_cast<std::byte*>(starpu_matrix_get_local_ptr(handle_)); }
+    int64_t ld() const { return starpu_matrix_get_local_ld(handle_); }
+
+ private:
+    starpu_data_handle_t handle_;
+};
+
+}  // namespace
+
+Executor::Executor(const Runtime& runtime, ExecutorOptions options) : runtime_(runtime), options_(options) {
+    options_.in_place = options_.in_place && runtime.in_place();
+    run_.check_nan = options.check_nan || runtime.config().check_nan;
+    run_.first_implementation_only = options.deterministic;
+    run_.forced_implementation = options.forced_implementation;
+}
+
+Executor::~Executor() {
+    starpu_task_wait_for_all();
+    for (auto& l : loaded_)
+        for (auto h : l->owned) starpu_data_unregister_no_coherency(h);
+    while (!params_.empty()) {
+        auto& [param, s] = *params_.begin();
+        for (auto h : s.tiles) starpu_data_unregister_no_coherency(h);
+        if (s.memory) starpu_free_flags(s.memory, size_t(param->bytes()), STARPU_MALLOC_PINNED | STARPU_MALLOC_SIMULATION_FOLDED);
+        params_.erase(params_.begin());
+    }
+}
+
+void Executor::release(const Param& p) {
+    auto it = params_.find(&p);
+    if (it == params_.end()) return;
+    starpu_task_wait_for_all();
+    for (auto h : it->second.tiles) starpu_data_unregister_no_coherency(h);
+    if (it->second.memory)
+        starpu_free_flags(it->second.memory, size_t(p.bytes()), STARPU_MALLOC_PINNED | STARPU_MALLOC_SIMULATION_FOLDED);
+    params_.erase(it);
+}
+
+// In place: one host allocation, tiles are views of it. Otherwise StarPU allocates each tile.
+Executor::ParamStorage& Executor::storage(const Param& p) {
+    {
+        std::lock_guard lock(params_mutex_);
+        if (auto it = params_.find(&p); it != params_.end()) return it->second;
+    }
+    ParamStorage s;
+    const int64_t size = bytes_of(p.dtype);
+    if (options_.in_place)
+        check_starpu(starpu_malloc_flags(&s.memory, size_t(p.bytes()), STARPU_MALLOC_PINNED | STARPU_MALLOC_SIMULATION_FOLDED),
+                     "allocating parameter '" + p.name + "' (" + std::to_string(p.bytes()) + " bytes)");
+    int64_t row = 0;
+    for (int64_t rows : p.grid.row_extents) {
+        int64_t col = 0;
+        for (int64_t cols : p.grid.col_extents) {
+            const int64_t ld = s.memory ? p.shape.cols : cols;
+            auto* at = s.memory ? static_cast<std::byte*>(s.memory) + (row * ld + col) * size : nullptr;
+            s.tiles.push_back(register_tile(at, {0, row, col, rows, cols, ld, 0}, p.dtype));
+            col += cols;
+        }
+        row += rows;
+    }
+    const auto emplace = [&]() -> ParamStorage& {
+        std::lock_guard lock(params_mutex_);
+        return params_.emplace(&p, std::move(s)).first->second;
+    };
+    auto& stored = emplace();
+#ifndef STARPU_SIMGRID
+    each_tile(p, STARPU_W, [&](std::byte* data, int64_t ld, int64_t row0, int64_t col0, int64_t rows, int64_t cols) {
+        with_type(p.dtype, [&]<class T>() {
+            fill<T>(data, rows, cols, ld, [&](int64_t i, int64_t j) { return p.initial ? p.initial(row0 + i, col0 + j) : 0.0; });
+        });
+    });
+#endif
+    return stored;
+}
+
+template <class F>
+void Executor::each_tile(const Param& p, starpu_data_access_mode mode, F&& f) {
+    size_t next = 0;
+    int64_t row = 0;
+    const auto& tiles = storage(p).tiles;
+    for (int64_t rows : p.grid.row_extents) {
+        int64_t col = 0;
+        for (int64_t cols : p.grid.col_extents) {
+            Acquired a(tiles[next++], mode);
+            f(a.data(), a.ld(), row, col, rows, cols);
+            col += cols;
+        }
+        row += rows;
+    }
+}
+
+static void copy_rows(std::byte* to, int64_t to_stride, const std::byte* from, int64_t from_stride, int64_t rows, int64_t bytes) {
+    for (int64_t i = 0; i < rows; ++i) std::memcpy(to + i * to_stride, from + i * from_stride, size_t(bytes));
+}
+
+void Executor::read(const Param& p, void* to) {
+    const int64_t size = bytes_of(p.dtype), stride = p.shape.cols * size;
+    each_tile(p, STARPU_R, [&](std::byte* data, int64_t ld, int64_t row, int64_t col, int64_t rows, int64_t cols) {
+        copy_rows(static_cast<std::byte*>(to) + row * stride + col * size, stride, data, ld * size, rows, cols * size);
+    });
+}
+
+void Executor::write(const Param& p, const void* from) {
+    const int64_t size = bytes_of(p.dtype), stride = p.shape.cols * size;
+    each_tile(p, STARPU_W, [&](std::byte* data, int64_t ld, int64_t row, int64_t col, int64_t rows, int64_t cols) {
+        copy_rows(data, ld * size, static_cast<const std::byte*>(from) + row * stride + col * size, stride, rows, cols * size);
+    });
+}
+
+std::vector<double> Executor::read(const Param& p) {
+    std::vector<double> all(size_t(p.shape.size()));
+    each_tile(p, STARPU_R, [&](std::byte* data, int64_t ld, int64_t row, int64_t col, int64_t rows, int64_t cols) {
+        with_type(p.dtype, [&]<class T>() {
+            for (int64_t i = 0; i < rows; ++i)
+                for (int64_t j = 0; j < cols; ++j)
+                    all[size_t((row + i) * p.shape.cols + col + j)] = double(reinterpret_cast<T*>(data)[i * ld + j]);
+        });
+    });
+    return all;
+}
+
+std::vector<double> Executor::read(int number, Tensor t) {
+    Loaded& l = *loaded_[size_t(number)];
+    const PlanValue& v = l.plan.values[size_t(t.id)];
+    const auto& handles = l.tile_handles[size_t(std::max<int64_t>(0, l.steps - 1)) % l.tile_handles.size()];
+    std::vector<double> all(size_t(v.shape.size()));
+    for (int k = v.first_tile; k < v.first_tile + int(v.grid.rows() * v.grid.cols()); ++k) {
+        const PlanTile& tile = l.plan.tiles[size_t(k)];
+        Acquired a(handles[size_t(k)], STARPU_R);
+        with_type(v.dtype, [&]<class T>() {
+            for (int64_t i = 0; i < tile.rows; ++i)
+                for (int64_t j = 0; j < tile.cols; ++j)
+                    all[size_t((tile.row + i) * v.shape.cols + tile.col + j)] = double(reinterpret_cast<T*>(a.data())[i * a.ld() + j]);
+        });
+    }
+    return all;
+}
+
+void Executor::write(int number, Tensor t, const std::vector<double>& from) {
+    Loaded& l = *loaded_[size_t(number)];
+    const PlanValue& v = l.plan.values[size_t(t.id)];
+    for (const auto& handles : l.tile_handles)
+        for (int k = v.first_tile; k < v.first_tile + int(v.grid.rows() * v.grid.cols()); ++k) {
+            const PlanTile& tile = l.plan.tiles[size_t(k)];
+            Acquired a(handles[size_t(k)], STARPU_W);
+            with_type(v.dtype, [&]<class T>() {
+                fill<T>(a.data(), tile.rows, tile.cols, a.ld(),
+                        [&](int64_t i, int64_t j) { return from[size_t((tile.row + i) * v.shape.cols + tile.col + j)]; });
+            });
+        }
+}
+
+void Executor::check_limits(const Plan& plan) const {
+    if (plan.tasks.empty()) return;
+    const int64_t need = plan.largest_task_bytes();
+    for (unsigned node = 0; node < starpu_memory_nodes_get_count(); ++node) {
+        const auto kind = starpu_node_get_kind(node);
+        if (kind != STARPU_CPU_RAM && kind != STARPU_CUDA_RAM) continue;
+        const int64_t limit = runtime_.limit_bytes(node);
+        if (limit == 0 || need <= limit || (kind == STARPU_CPU_RAM && options_.in_place)) continue;
+        const TaskSpec& t = plan.largest_task();
+        throw Error("a memory limit of " + std::to_string(limit) + " bytes is below the largest task: " + t.codelet->name + " in " +
+                        plan.nodes[size_t(t.node)].name() + " needs " + std::to_string(need) + " bytes at once",
+                    "raise the limit or choose a smaller --tile");
+    }
+}
+
+void Executor::check_workers(const Plan& plan) const {
+    const bool cpu = runtime_.cpu_workers() > 0, cuda = runtime_.cuda_workers() > 0;
+    for (const TaskSpec& t : plan.tasks) {
+        if (cpu && t.codelet->starpu->cpu_funcs[0]) continue;
+        if (cuda && t.codelet->starpu->cuda_funcs[0]) continue;
+        throw Error("no worker can run " + t.codelet->name + " (needed by " + plan.nodes[size_t(t.node)].name() + ")",
+                    "look at STARPU_NCPU and STARPU_NCUDA, and at 'tessera ops' for its backends");
+    }
+}
+
+int Executor::load(Plan plan) {
+    check_limits(plan);
+    check_workers(plan);
+    loaded_.push_back(std::make_unique<Loaded>(Loaded{std::move(plan), {}, {}, {}, {}, {}, {}, {}, 0}));
+    prepare(*loaded_.back());
+    return int(loaded_.size()) - 1;
+}
+
+void Executor::prepare(Loaded& l) {
+    const Plan& plan = l.plan;
+    const bool any_buffered = std::any_of(plan.values.begin(), plan.values.end(), [](auto& v) { return v.buffered; });
+    const size_t copies = any_buffered ? size_t(options_.steps_in_flight) : 1;
+    l.tile_handles.resize(copies);
+    std::vector<bool> used(plan.tiles.size());
+    for (const TaskSpec& t : plan.tasks)
+        for (const TileUse& u : t.tiles) used[size_t(u.tile)] = true;
+    for (size_t c = 0; c < copies; ++c)
+        for (size_t k = 0; k < plan.tiles.size(); ++k) {
+            const PlanTile& tile = plan.tiles[k];
+            const PlanValue& v = plan.values[size_t(tile.value)];
+            starpu_data_handle_t h = nullptr;
+            if (v.param)
+                h = storage(*v.param).tiles[k - size_t(v.first_tile)];
+            else if (c > 0 && !v.buffered)
+                h = l.tile_handles[0][k];
+            else if (used[k]) {
+                h = register_tile(nullptr, tile, v.dtype);
+                l.owned.push_back(h);
+                starpu_data_set_name(h, v.name.c_str());
+            }
+            l.tile_handles[c].push_back(h);
+        }
+
+    const auto ranks = upward_ranks(plan, estimated_times(plan), options_.deterministic);
+    const double top = ranks.empty() ? 1 : *std::max_element(ranks.begin(), ranks.end());
+    std::map<std::pair<const CodeletInfo*, uint32_t>, int> classes;
+    for (const PlanNode& n : plan.nodes) l.names.push_back(n.name());
+    l.handles.resize(copies);
+    for (size_t i = 0; i < plan.tasks.size(); ++i) {
+        const TaskSpec& t = plan.tasks[i];
+        l.tasks.push_back({t.codelet->starpu, l.names[size_t(t.node)].c_str(), &t, t.footprint, uint32_t(l.modes.size()),
+                           uint32_t(t.tiles.size()), int(1e6 * ranks[i] / top),
+                           i + 1 == plan.tasks.size() || plan.tasks[i + 1].node != t.node});
+        for (const TileUse& u : t.tiles) {
+            l.modes.push_back(starpu_mode(u.access, options_.deterministic));
+            for (size_t c = 0; c < copies; ++c) l.handles[c].push_back(l.tile_handles[c][size_t(u.tile)]);
+        }
+        l.state.class_of_task.push_back(classes.emplace(std::pair{t.codelet, t.footprint}, int(classes.size())).first->second);
+    }
+    l.state.plan = &plan;
+    l.state.run = &run_;
+    l.state.cpu_times.assign(starpu_worker_get_count(), std::vector<Timing>(classes.size()));
+}
+
+void Executor::submit_task(Loaded& l, size_t index, const starpu_data_handle_t* handles, const Step& step) {
+    const PreparedTask& p = l.tasks[index];
+    starpu_task* task = starpu_task_create();
+    task->cl = p.codelet;
+    task->name = p.name;
+    task->priority = p.priority;
+    task->flops = p.spec->cost.flops;
+    const size_t bytes = args_offset + p.spec->args.size();
+    auto* args = static_cast<char*>(std::malloc(bytes));
+    new (args) TaskRun{&l.state, int32_t(index), p.footprint};
+    std::memcpy(args + args_offset, p.spec->args.data(), p.spec->args.size());
+    if (p.spec->codelet->at_step) p.spec->codelet->at_step(args + args_offset, step);
+    task->cl_arg = args;
+    task->cl_arg_size = bytes;
+    task->cl_arg_free = 1;
+    task->nbuffers = int(p.count);
+    auto* to_handles = task->handles;
+    auto* to_modes = task->modes;
+    if (p.count > STARPU_NMAXBUFS) {  // StarPU frees both
+        to_handles = task->dyn_handles = static_cast<starpu_data_handle_t*>(std::malloc(p.count * sizeof(*handles)));
+        to_modes = task->dyn_modes = static_cast<starpu_data_access_mode*>(std::malloc(p.count * sizeof(*to_modes)));
+    }
+    std::copy_n(handles + p.first_handle, p.count, to_handles);
+    std::copy_n(l.modes.data() + p.first_handle, p.count, to_modes);
+    const int code = starpu_task_submit(task);
+    if (code != 0) {
+        task->destroy = 0;
+        starpu_task_destroy(task);
+        check_starpu(code, "submitting " + p.spec->codelet->name + " of " + p.name);
+    }
+}
+
+void Executor::submit(int number, const Step& step) {
+    constexpr int64_t window = 20000;  // bounds StarPU's own memory within one very long step
+    Loaded& l = *loaded_[size_t(number)];
+    if (run_.error.failed()) throw_first_error();
+    while (int64_t(in_flight_.size()) >= options_.steps_in_flight) {
+        in_flight_.pop_front();
+        const int64_t left = std::accumulate(in_flight_.begin(), in_flight_.end(), int64_t(0));
+        starpu_task_wait_for_n_submitted(unsigned(left));
+    }
+    const auto* handles = l.handles[size_t(l.steps) % l.handles.size()].data();
+    for (size_t i = 0; i < l.tasks.size(); ++i) {
+        submit_task(l, i, handles, step);
+        if (options_.serial && l.tasks[i].last_of_node) starpu_task_wait_for_all();
+        if (i % 1000 == 999 && starpu_task_nsubmitted() > window) starpu_task_wait_for_n_submitted(unsigned(window / 2));
+    }
+    ++l.steps;
+    submitted_ += int64_t(l.tasks.size());
+    in_flight_.push_back(int64_t(l.tasks.size()));
+    if (run_.error.failed()) throw_first_error();
+}
+
+void Executor::wait() {
+    starpu_task_wait_for_all();
+    in_flight_.clear();
+    if (run_.error.failed()) throw_first_error();
+}
+
+void Executor::throw_first_error() {
+    starpu_task_wait_for_all();  // what is submitted drains with empty bodies
+    in_flight_.clear();
+    throw Error(run_.error.take().value_or("a task failed"));
+}
+
+std::vector<int64_t> Executor::live_bytes() const {
+    std::vector<int64_t> per_node(starpu_memory_nodes_get_count());
+    const auto count = [&](starpu_data_handle_t h, int64_t bytes) {
+        for (unsigned node = 0; node < per_node.size(); ++node) {
+            int allocated = 0, valid = 0, requested = 0;
+            starpu_data_query_status(h, int(node), &allocated, &valid, &requested);
+            if (allocated) per_node[node] += bytes;
+        }
+    };
+    for (auto& l : loaded_)
+        for (auto h : l->owned) count(h, int64_t(starpu_data_get_size(h)));
+    for (auto& [param, s] : params_)
+        for (auto h : s.tiles) count(h, int64_t(starpu_data_get_size(h)));
+    return per_node;
+}
+
+std::vector<ClassTime> Executor::class_times(int number) const {
+    const Loaded& l = *loaded_[size_t(number)];
+    std::vector<ClassTime> all;
+    for (size_t i = 0; i < l.plan.tasks.size(); ++i) {
+        const size_t c = size_t(l.state.class_of_task[i]);
+        if (c >= all.size()) all.resize(c + 1);
+        all[c].codelet = l.plan.tasks[i].codelet;
+        all[c].cost = l.plan.tasks[i].cost;
+        ++all[c].tasks_per_step;
+    }
+    for (const auto& worker : l.state.cpu_times)
+        for (size_t c = 0; c < worker.size(); ++c) all[c].cpu.count += worker[c].count, all[c].cpu.sum_s += worker[c].sum_s;
+    return all;
+}
+
+std::vector<double> Executor::busy_s() const {
+    std::vector<double> busy(starpu_worker_get_count());
+    for (const auto& l : loaded_)
+        for (size_t w = 0; w < busy.size(); ++w)
+            for (const Timing& t : l->state.cpu_times[w]) busy[w] += t.sum_s;
+    return busy;
+}
+
+}  // namespace tessera

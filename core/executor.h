@@ -1,0 +1,119 @@
+// core/executor.h - the only part that gives work to StarPU: makes handles, submits a plan every step without waiting,
+// limits the steps in flight, and turns the first failure inside a task into an exception in the calling thread.
+#pragma once
+#include <starpu.h>
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "core/body.h"
+#include "core/plan.h"
+#include "core/runtime.h"
+
+namespace tessera {
+
+struct ExecutorOptions {
+    bool deterministic = false;      // plan order for accumulations, implementation 0: same bits under every policy
+    bool serial = false;             // one node after another, as frameworks run
+    bool check_nan = false;          // look at every written tile
+    int64_t steps_in_flight = 3;
+    bool in_place = true;            // false: StarPU allocates every tile, so that it may evict to disk
+    int forced_implementation = -1;  // every body's implementation number, for tests and calibration
+};
+
+// Time of the tasks of one (codelet, footprint) of a plan on one kind of worker.
+struct ClassTime {
+    const CodeletInfo* codelet;
+    int64_t tasks_per_step;
+    Timing cpu;
+    Cost cost;  // of one task
+};
+
+class Executor {
+ public:
+    Executor(const Runtime&, ExecutorOptions);
+    ~Executor();
+    Executor(const Executor&) = delete;
+    Executor& operator=(const Executor&) = delete;
+
+    // Takes a plan and makes its handles; returns its number. Throws Error if a memory limit is below its largest task,
+    // or no worker can run one of its codelets.
+    int load(Plan);
+    const Plan& plan(int number) const { return loaded_[size_t(number)]->plan; }
+
+    // Submits one step. Blocks only while more than steps_in_flight steps are unfinished. Throws what failed in a task.
+    void submit(int number, const Step&);
+    void wait();  // until all is done; throws what failed in a task
+    bool failed() const { return run_.error.failed(); }
+
+    // Row-major values of a Param, or of a value of the last submitted step of a plan. Wait for their tasks only.
+    void read(const Param&, void* to);
+    void write(const Param&, const void* from);
+    std::vector<double> read(const Param&);
+    std::vector<double> read(int number, Tensor);
+    void write(int number, Tensor, const std::vector<double>&);
+    void release(const Param&);  // forgets its storage
+
+    // For those who submit tasks of their own on our tiles.
+    starpu_data_handle_t handle(int number, int tile) const { return loaded_[size_t(number)]->tile_handles[0][size_t(tile)]; }
+
+    // Bytes of handles allocated now, per memory node.
+    std::vector<int64_t> live_bytes() const;
+    std::vector<ClassTime> class_times(int number) const;
+    std::vector<double> busy_s() const;  // per worker, in bodies (CPU) since the start
+    int64_t submitted_tasks() const { return submitted_; }
+    const ExecutorOptions& options() const { return options_; }
+
+ private:
+    using Handles = std::vector<starpu_data_handle_t>;
+    struct ParamStorage {
+        void* memory = nullptr;  // null: StarPU's own
+        Handles tiles;
+    };
+    struct PreparedTask {
+        starpu_codelet* codelet;
+        const char* name;
+        const TaskSpec* spec;
+        uint32_t footprint;
+        uint32_t first_handle, count;
+        int priority;
+        bool last_of_node;
+    };
+    struct Loaded {
+        Plan plan;
+        PlanState state;
+        std::vector<std::string> names;  // of nodes
+        std::vector<PreparedTask> tasks;
+        std::vector<starpu_data_access_mode> modes;
+        std::vector<Handles> handles;       // [copy][position], flat over all tasks
+        std::vector<Handles> tile_handles;  // [copy][tile]
+        Handles owned;
+        int64_t steps = 0;
+    };
+
+    ParamStorage& storage(const Param&);
+    void check_limits(const Plan&) const;
+    void check_workers(const Plan&) const;
+    void prepare(Loaded&);
+    void submit_task(Loaded&, size_t index, const starpu_data_handle_t* handles, const Step&);
+    void throw_first_error();
+    template <class F>
+    void each_tile(const Param&, starpu_data_access_mode, F&&);
+
+    const Runtime& runtime_;
+    ExecutorOptions options_;
+    RunState run_;
+    std::vector<std::unique_ptr<Loaded>> loaded_;
+    std::unordered_map<const Param*, ParamStorage> params_;
+    std::mutex params_mutex_;  // a checkpoint is read by another thread
+    int64_t submitted_ = 0;
+    std::deque<int64_t> in_flight_;  // tasks of the unfinished steps, oldest first
+};
+
+}  // namespace tessera

@@ -1,0 +1,90 @@
+#include "core/file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "core/error.h"
+
+namespace tessera {
+namespace fs = std::filesystem;
+
+AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
+    temporary_ = path_.string() + ".tmp-" + std::to_string(getpid());
+    descriptor_ = open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    check_system(descriptor_ >= 0, "cannot write '" + path_.string() + "'", "is the folder there, and writable?");
+}
+
+AtomicFile::~AtomicFile() {
+    if (descriptor_ < 0) return;
+    close(descriptor_);
+    unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(const void* data, size_t bytes) {
+    for (auto* p = static_cast<const char*>(data); bytes > 0;) {
+        const ssize_t n = ::write(descriptor_, p, bytes);
+        if (n < 0 && errno == EINTR) continue;
+        check_system(n > 0, "cannot write '" + path_.string() + "'", "nothing was replaced; free some space");
+        p += n, bytes -= size_t(n);
+    }
+}
+
+void AtomicFile::commit() {
+    check_system(fsync(descriptor_) == 0, "cannot write '" + path_.string() + "'", "nothing was replaced");
+    check_system(close(std::exchange(descriptor_, -1)) == 0, "cannot write '" + path_.string() + "'");
+    if (rename(temporary_.c_str(), path_.c_str()) != 0) {
+        const int reason = errno;
+        unlink(temporary_.c_str());
+        errno = reason;
+        check_system(false, "cannot rename to '" + path_.string() + "'");
+    }
+    const fs::path folder = path_.parent_path().empty() ? "." : path_.parent_path();
+    if (int d = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); d >= 0) {
+        fsync(d);  // makes the rename itself durable; not every file system offers it, so its failure is no error
+        close(d);
+    }
+}
+
+std::vector<uint8_t> read_file(const fs::path& path, int64_t limit_bytes) {
+    const int d = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    check_system(d >= 0, "cannot read '" + path.string() + "'");
+    struct stat status {};
+    const bool regular = fstat(d, &status) == 0 && S_ISREG(status.st_mode);
+    if (!regular || status.st_size > limit_bytes) {
+        close(d);
+        throw Error("cannot read '" + path.string() + "': " +
+                    (regular ? "it has " + std::to_string(status.st_size) + " bytes, more than the " +
+                                   std::to_string(limit_bytes) + " expected"
+                             : "not a regular file"));
+    }
+    std::vector<uint8_t> bytes(size_t(status.st_size));
+    size_t done = 0;
+    while (done < bytes.size()) {
+        const ssize_t n = read(d, bytes.data() + done, bytes.size() - done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) break;
+        done += size_t(n);
+    }
+    close(d);
+    if (done != bytes.size()) throw Error("cannot read '" + path.string() + "': it ended early");
+    return bytes;
+}
+
+void write_file(const fs::path& path, std::string_view text) {
+    AtomicFile file(path);
+    file.write(text);
+    file.commit();
+}
+
+void require_writable(const fs::path& path, std::string_view what) {
+    if (fs::is_directory(path)) throw Error(std::string(what) + " '" + path.string() + "' is a folder, not a file");
+    try {
+        AtomicFile probe(path);
+    } catch (const Error& e) { throw Error(std::string(what) + ": " + e.what(), e.hint()); }
+}
+
+}  // namespace tessera

@@ -1,0 +1,36 @@
+// core/file.h - files that are whole or absent: written to a temporary name, fsync'ed, renamed.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace tessera {
+
+// Writes `path`.tmp-<pid>; `commit()` makes it `path`. Without commit (an exception, say) the temporary goes away.
+// Throws Error naming the path: missing folder, no permission, full disk.
+class AtomicFile {
+ public:
+    explicit AtomicFile(std::filesystem::path path);
+    ~AtomicFile();
+    AtomicFile(const AtomicFile&) = delete;
+    AtomicFile& operator=(const AtomicFile&) = delete;
+    void write(const void* data, size_t bytes);
+    void write(std::string_view text) { write(text.data(), text.size()); }
+    void commit();
+
+ private:
+    std::filesystem::path path_, temporary_;
+    int descriptor_ = -1;
+};
+
+// Whole file as bytes. Throws Error if it cannot be read or is larger than `limit_bytes`.
+std::vector<uint8_t> read_file(const std::filesystem::path& path, int64_t limit_bytes = int64_t(1) << 40);
+
+void write_file(const std::filesystem::path& path, std::string_view text);
+
+// Throws Error now, before an hour of work, if a file could not be written at `path` later.
+void require_writable(const std::filesystem::path& path, std::string_view what);
+
+}  // namespace tessera

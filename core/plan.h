@@ -1,0 +1,132 @@
+// core/plan.h - one step of a program as flat records that touch no StarPU. Because it is data, calibration, statistics,
+// priorities, bounds, serial execution, simulation and memory plans all work on it.
+#pragma once
+#include <array>
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "core/codelet.h"
+#include "core/graph.h"
+
+namespace tessera {
+
+struct TileUse {
+    int tile;
+    Access access;
+};
+
+// One task of the step.
+struct TaskSpec {
+    const CodeletInfo* codelet = nullptr;
+    std::vector<std::byte> args;
+    std::vector<TileUse> tiles;
+    Cost cost;
+    uint32_t footprint = 0;  // of shapes, leading dimensions and key(): the row of the performance model
+    int node = 0;            // index into Plan::nodes
+};
+
+struct PlanTile {
+    int value;
+    int64_t row, col;  // of its first element
+    int64_t rows, cols, ld;
+    int64_t bytes;
+};
+struct PlanNode {
+    std::string op, layer, attributes;
+    std::string name() const { return layer.empty() ? op : layer + "." + op; }
+};
+struct PlanValue : Value {
+    int first_tile = 0;
+};
+
+class Plan {
+ public:
+    explicit Plan(const Graph&);  // drops nodes that nothing needs
+
+    std::vector<PlanNode> nodes;
+    std::vector<PlanValue> values;
+    std::vector<PlanTile> tiles;
+    std::vector<TaskSpec> tasks;
+
+    int tile(int value, int64_t i, int64_t j) const;  // number of tile (i, j) of a value
+    DType dtype(int tile) const { return values[size_t(tiles[size_t(tile)].value)].dtype; }
+    TileShape shape(int tile) const;
+    std::string describe_tile(int tile) const;  // "fc1.y(0,1)"
+    double flops() const;
+    int64_t largest_task_bytes() const;
+    const TaskSpec& largest_task() const;
+};
+
+// What a node's `lower` is given. Tile numbers come from `tile`; a task's tiles follow its codelet's parameters.
+class Lowering {
+ public:
+    Lowering(Plan& plan, int node) : plan_(plan), node_(node) {}
+    struct Ref {
+        int tile;
+        bool first = false;
+    };
+    Ref tile(Tensor t, int64_t i, int64_t j) const { return {plan_.tile(t.id, i, j)}; }
+    // The first contribution to an accumulated tile: written, not read.
+    static Ref first(Ref r) { return {r.tile, true}; }
+
+    // One task. `refs` are Refs, or a std::vector<Ref> for an InList parameter.
+    template <class Op, class... R>
+    void task(const typename Codelet<Op>::Args& args, const R&... refs) {
+        static_assert(sizeof...(R) == Codelet<Op>::S::count, "wrong number of tiles for this codelet");
+        std::vector<Ref> flat;
+        (append(flat, refs), ...);
+        add(Codelet<Op>::info(), &args, flat, std::array<int, sizeof...(R)>{count(refs)...}.data());
+    }
+
+ private:
+    static int count(const Ref&) { return 1; }
+    static int count(const std::vector<Ref>& r) { return int(r.size()); }
+    static void append(std::vector<Ref>& to, const Ref& r) { to.push_back(r); }
+    static void append(std::vector<Ref>& to, const std::vector<Ref>& r) { to.insert(to.end(), r.begin(), r.end()); }
+    void add(const CodeletInfo&, const void* args, const std::vector<Ref>&, const int* counts);
+
+    Plan& plan_;
+    int node_;
+};
+
+// Throws std::invalid_argument naming the op and its types unless `t` is one of Ts.
+template <class... Ts>
+void require_type(DType t, const std::string& op) {
+    std::string known;
+    ((known += " " + std::string(name_of(dtype_of<Ts>))), ...);
+    require(((dtype_of<Ts> == t) || ...), op, "has no " + std::string(name_of(t)) + " implementation (there are:" + known + ")");
+}
+
+// Calls f.operator()<T>() for the element type `t`, one of Ts.
+template <class... Ts, class F>
+void dispatch(DType t, const std::string& op, F&& f) {
+    require_type<Ts...>(t, op);
+    ((dtype_of<Ts> == t ? f.template operator()<Ts>() : void()), ...);
+}
+
+// --- what can be asked of a plan ---------------------------------------------------------------------------------
+
+// For every task the earlier tasks that it must wait for, under StarPU's sequential consistency (accumulations into one
+// tile commute unless `ordered`).
+std::vector<std::vector<int>> dependencies(const Plan&, bool ordered);
+
+struct DagStats {
+    double t1 = 0, t_inf = 0;  // sum of the times, longest path
+    int width = 0;             // most tasks on one level
+    int64_t tasks = 0, edges = 0;
+    double parallelism() const { return t_inf > 0 ? t1 / t_inf : 0; }
+};
+DagStats dag_stats(const Plan&, const std::vector<double>& times, bool ordered);
+
+// Longest time from the start of each task to the end of the following step, so that work the next step waits for goes
+// first. `times` in any unit, one per task.
+std::vector<double> upward_ranks(const Plan&, const std::vector<double>& times, bool ordered);
+
+// A rough time per task, seconds: flops at 50 GFLOP/s or bytes at 10 GB/s, and 2 us of overhead. Only ratios matter.
+std::vector<double> estimated_times(const Plan&);
+
+// The plan as Graphviz dot: a box per task, an edge per dependency.
+std::string to_dot(const Plan&, bool ordered);
+
+}  // namespace tessera

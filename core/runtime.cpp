@@ -1,0 +1,168 @@
+#include "core/runtime.h"
+
+#include <cblas.h>
+#include <dlfcn.h>
+#include <starpu.h>
+#include <starpu_scheduler.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+
+#include "core/body.h"
+#include "core/error.h"
+
+extern "C" char** environ;
+
+namespace tessera {
+namespace fs = std::filesystem;
+namespace {
+
+void set_default(const char* name, const std::string& value) { setenv(name, value.c_str(), 0); }
+
+constexpr int64_t mebibyte = int64_t(1) << 20;
+
+std::vector<std::string> names_of(starpu_sched_policy** policies) {
+    std::vector<std::string> names;
+    for (; policies && *policies; ++policies) names.push_back((*policies)->policy_name);
+    return names;
+}
+
+// StarPU only warns about a policy it does not know, and uses another.
+void check_policy() {
+    const char* wanted = std::getenv("STARPU_SCHED");
+    const auto known = known_policies();
+    if (wanted && std::find(known.begin(), known.end(), wanted) == known.end()) {
+        const std::string close = suggestion(wanted, known);
+        throw UsageError(std::string("STARPU_SCHED='") + wanted + "' is not a scheduling policy",
+                         (close.empty() ? "" : close + " ") + "known: " + join(known));
+    }
+}
+
+// A missing, read-only or small folder makes StarPU create it silently, hang or abort.
+void check_swap(const RuntimeOptions& o) {
+    if (o.host_memory_bytes && o.swap.empty())
+        throw UsageError("--host-memory needs --swap DIR, a folder for the tiles that do not fit");
+    if (o.swap.empty()) return;
+    if (!o.host_memory_bytes) throw UsageError("--swap does nothing without --host-memory SIZE");
+    if (*o.host_memory_bytes < mebibyte) throw UsageError("--host-memory must be at least 1M");
+    if (!fs::is_directory(o.swap)) throw Error("the swap folder '" + o.swap + "' is not there", "create it");
+    check_system(access(o.swap.c_str(), W_OK | X_OK) == 0, "cannot write to the swap folder '" + o.swap + "'");
+    const std::string probe = o.swap + "/.tessera-probe-" + std::to_string(getpid());
+    check_system(mkdir(probe.c_str(), 0700) == 0, "cannot write to the swap folder '" + o.swap + "'");  // root passes access()
+    rmdir(probe.c_str());
+}
+
+int64_t free_bytes(const std::string& folder) {
+    struct statvfs s {};
+    check_system(statvfs(folder.c_str(), &s) == 0, "cannot look at '" + folder + "'");
+    return int64_t(s.f_bavail) * int64_t(s.f_frsize);
+}
+
+void set_limits(const RuntimeOptions& o) {
+    if (o.gpu_memory_bytes) {
+        if (*o.gpu_memory_bytes < mebibyte) throw UsageError("--gpu-memory must be at least 1M");
+        setenv("STARPU_LIMIT_CUDA_MEM", std::to_string(*o.gpu_memory_bytes / mebibyte).c_str(), 1);
+    }
+    if (!o.host_memory_bytes) return;
+    const int64_t free_mib = free_bytes(o.swap) / mebibyte;
+    if (free_mib < 64) throw Error("the disk of the swap folder '" + o.swap + "' has only " + std::to_string(free_mib) + " MiB free");
+    setenv("STARPU_LIMIT_CPU_MEM", std::to_string(*o.host_memory_bytes / mebibyte).c_str(), 1);
+    setenv("STARPU_DISK_SWAP", o.swap.c_str(), 1);
+    set_default("STARPU_DISK_SWAP_BACKEND", "unistd_o_direct");
+    set_default("STARPU_DISK_SWAP_SIZE", std::to_string(free_mib * 9 / 10));
+}
+
+void handle_abort(int) {
+    constexpr char line[] =
+        "error: the StarPU runtime stopped on an internal check (its message is above); likely causes: a memory limit that "
+        "is too small, or a performance model that is missing in simulation\n";
+    if (write(2, line, sizeof line - 1) < 0) {}
+    std::signal(SIGABRT, SIG_DFL);
+    _exit(1);
+}
+
+}  // namespace
+
+void install_abort_handler() { std::signal(SIGABRT, handle_abort); }
+
+std::vector<std::string> known_policies() {
+    auto names = names_of(starpu_sched_get_predefined_policies());
+    if (const char* library = std::getenv("STARPU_SCHED_LIB")) {
+        void* handle = dlopen(library, RTLD_LAZY | RTLD_LOCAL);
+        if (!handle) throw UsageError(std::string("STARPU_SCHED_LIB cannot be loaded: ") + dlerror());
+        using List = starpu_sched_policy** (*)();
+        auto list = reinterpret_cast<List>(dlsym(handle, "starpu_get_sched_lib_policies"));
+        if (!list) throw UsageError(std::string("STARPU_SCHED_LIB='") + library + "' holds no scheduling policy");
+        for (auto& n : names_of(list())) names.push_back(n);
+    }
+    return names;
+}
+
+Runtime::Runtime(const RuntimeOptions& options) : config_(read_config(environ)), options_(options) {
+    all_codelets();  // refuses duplicate names
+    set_workspace_limit(config_.workspace_bytes);
+    check_policy();
+    check_swap(options);
+    set_limits(options);
+    set_default("STARPU_SCHED", "dmdas");
+    set_default("STARPU_SILENT", "1");
+    if (!std::getenv("STARPU_HOME") && !std::getenv("STARPU_PERF_MODEL_DIR")) {
+        std::error_code failure;
+        fs::create_directories(config_.cache, failure);
+        if (failure || access(config_.cache.c_str(), W_OK) != 0)
+            throw Error("cannot write to the cache folder '" + config_.cache.string() + "'", "set TESSERA_CACHE to one you can");
+        setenv("STARPU_HOME", config_.cache.c_str(), 1);
+    }
+    openblas_set_num_threads(1);  // parallelism is between tasks
+    starpu_conf conf;
+    starpu_conf_init(&conf);
+    if (options.cpu_workers >= 0) conf.ncpus = options.cpu_workers, conf.precedence_over_environment_variables = 0;
+    conf.catch_signals = 0;  // Ctrl-C ends the program as users expect
+    const int code = starpu_init(&conf);
+    if (code == -ENODEV)
+        throw Error("no worker: this machine has nothing that StarPU may run tasks on", "look at STARPU_NCPU and STARPU_NCUDA");
+    check_starpu(code, "starpu_init");
+    if (starpu_worker_get_count() == 0) {
+        starpu_shutdown();
+        throw Error("no worker: this machine has nothing that StarPU may run tasks on", "look at STARPU_NCPU and STARPU_NCUDA");
+    }
+#ifdef STARPU_USE_CUDA
+    if (starpu_cuda_worker_get_count() > 0) starpu_cublas_init();
+#endif
+}
+
+Runtime::~Runtime() {
+#ifdef STARPU_USE_CUDA
+    if (starpu_cuda_worker_get_count() > 0) starpu_cublas_shutdown();
+#endif
+    starpu_shutdown();
+}
+
+std::string Runtime::policy() const { return starpu_sched_get_sched_policy()->policy_name; }
+
+std::vector<WorkerInfo> Runtime::workers() const {
+    std::vector<WorkerInfo> all;
+    for (unsigned i = 0; i < starpu_worker_get_count(); ++i) {
+        char name[64];
+        starpu_worker_get_name(int(i), name, sizeof name);
+        all.push_back({int(i), name, starpu_worker_get_type(int(i)) == STARPU_CUDA_WORKER, starpu_worker_get_memory_node(i)});
+    }
+    return all;
+}
+int Runtime::cpu_workers() const { return int(starpu_cpu_worker_get_count()); }
+int Runtime::cuda_workers() const { return int(starpu_cuda_worker_get_count()); }
+
+int64_t Runtime::limit_bytes(unsigned node) const {
+    if (node == STARPU_MAIN_RAM) {
+        const char* limit = std::getenv("STARPU_LIMIT_CPU_MEM");
+        return limit ? std::atoll(limit) * mebibyte : 0;
+    }
+    return std::max<int64_t>(0, starpu_memory_get_total(node));
+}
+
+}  // namespace tessera

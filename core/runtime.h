@@ -1,0 +1,52 @@
+// core/runtime.h - StarPU, started with sensible defaults and looked at before it can hang: environment, limits, workers.
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/config.h"
+
+namespace tessera {
+
+struct RuntimeOptions {
+    std::optional<int64_t> gpu_memory_bytes;   // STARPU_LIMIT_CUDA_MEM
+    std::optional<int64_t> host_memory_bytes;  // STARPU_LIMIT_CPU_MEM; needs `swap`
+    std::string swap;                          // folder for what does not fit
+    int cpu_workers = -1;                      // -1: as StarPU's variables say
+};
+
+struct WorkerInfo {
+    int id;
+    std::string name;
+    bool cuda;
+    unsigned node;
+};
+
+// One at a time. The constructor throws Error or UsageError instead of letting StarPU warn, hang or abort.
+class Runtime {
+ public:
+    explicit Runtime(const RuntimeOptions& = {});
+    ~Runtime();
+    Runtime(const Runtime&) = delete;
+    Runtime& operator=(const Runtime&) = delete;
+
+    const Config& config() const { return config_; }
+    std::string policy() const;
+    std::vector<WorkerInfo> workers() const;
+    int cpu_workers() const;
+    int cuda_workers() const;
+    // Limit of a memory node in bytes, or 0 for none.
+    int64_t limit_bytes(unsigned node) const;
+    bool in_place() const { return !options_.host_memory_bytes; }  // false: tiles may go to disk
+
+ private:
+    Config config_;
+    RuntimeOptions options_;
+};
+
+std::vector<std::string> known_policies();
+
+// One line on stderr if the process aborts (StarPU asserts do), besides what StarPU printed.
+void install_abort_handler();
+
+}  // namespace tessera

@@ -1,0 +1,135 @@
+// data/dataset.cpp - checks, slices and the sources behind load_data.
+#include "data/dataset.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <functional>
+
+#include "core/error.h"
+#include "data/cifar.h"
+#include "data/digits.h"
+#include "data/idx.h"
+#include "data/npy.h"
+
+namespace tessera {
+
+Dataset Dataset::slice(int64_t first, int64_t last) const {
+    if (first < 0 || last < first || last > count)
+        throw Error(name + ": samples " + std::to_string(first) + " to " + std::to_string(last) + " of " +
+                    std::to_string(count));
+    const auto cut = [&](const auto& all, int64_t per_sample) {
+        using Vector = std::decay_t<decltype(all)>;
+        return all.empty() ? Vector() : Vector(all.begin() + first * per_sample, all.begin() + last * per_sample);
+    };
+    Dataset part{name, last - first, channels, height, width, classes, {}, {}, {}, mean, scale};
+    part.bytes = cut(bytes, features());
+    part.values = cut(values, features());
+    part.labels = cut(labels, 1);
+    return part;
+}
+
+void Dataset::check() const {
+    const auto require = [&](bool ok, const std::string& what) {
+        if (!ok) throw Error(name + ": " + what);
+    };
+    const auto text = [](int64_t n) { return std::to_string(n); };
+    constexpr int64_t limit = int64_t(1) << 31;
+    require(count > 0, "no samples");
+    require(channels > 0 && height > 0 && width > 0 && channels < limit && height < limit / channels &&
+                width < limit / channels / height,
+            "a sample cannot be " + text(channels) + " x " + text(height) + " x " + text(width));
+    require(bytes.empty() != values.empty(), "exactly one of bytes and values must be filled");
+    const auto stored = int64_t(bytes.size() + values.size());
+    require(stored % features() == 0 && stored / features() == count,
+            text(stored) + " features for " + text(count) + " samples of " + text(features()));
+    require(int64_t(labels.size()) == count, text(int64_t(labels.size())) + " labels for " + text(count) + " samples");
+    const auto per_channel = bytes.empty() ? size_t(0) : size_t(channels);
+    require(mean.size() == per_channel && scale.size() == per_channel,
+            text(int64_t(mean.size())) + " means and " + text(int64_t(scale.size())) + " scales for " + text(channels) +
+                " channels of " + (bytes.empty() ? "values" : "bytes"));
+    for (int64_t i = 0; i < count; ++i)
+        require(labels[i] >= 0 && labels[i] < classes,
+                "sample " + text(i) + " has label " + text(labels[i]) + ", outside 0.." + text(classes - 1));
+    for (int64_t i = 0; i < int64_t(values.size()); ++i)
+        require(std::isfinite(values[i]), "sample " + text(i / features()) + ", feature " + text(i % features()) +
+                                              " is " + std::to_string(values[i]));
+}
+
+static void check_fraction(double fraction) {
+    if (!(fraction >= 0 && fraction < 1))
+        throw UsageError("validation fraction " + std::to_string(fraction) + " is outside [0, 1)",
+                         "0.1 holds out the last tenth of the training data");
+}
+
+void hold_out(Split& split, double fraction) {
+    check_fraction(fraction);
+    const int64_t count = split.train.count, held = std::llround(fraction * double(count));
+    if (held == 0) return;
+    if (held == count)
+        throw UsageError(split.train.name + ": validation fraction " + std::to_string(fraction) + " of " +
+                             std::to_string(count) + " samples leaves none to train on",
+                         "take a smaller fraction");
+    (split.separate_test ? split.validation : split.test) = split.train.slice(count - held, count);
+    split.train = split.train.slice(0, count - held);
+}
+
+static Split load_digits(const std::string& argument, uint64_t seed) {
+    constexpr int64_t most = 1'000'000, test_start = int64_t(1) << 40;  // two ranges of one endless sequence
+    int64_t count = 10'000;
+    if (!argument.empty()) {
+        const char* end = argument.data() + argument.size();
+        const auto [stop, error] = std::from_chars(argument.data(), end, count);
+        if (error != std::errc() || stop != end || count < 1 || count > most)
+            throw UsageError("digits:" + argument + " is not a number of samples from 1 to " + std::to_string(most),
+                             "--data digits:10000");
+    }
+    Split split;
+    split.train = make_digits(count, seed);
+    split.test = make_digits(std::max<int64_t>(count / 5, 100), seed, test_start);
+    split.separate_test = true;
+    return split;
+}
+
+static Split load_npy(const std::string& argument) {
+    const size_t comma = argument.find(',');
+    if (comma == 0 || comma == std::string::npos || comma + 1 == argument.size() ||
+        argument.find(',', comma + 1) != std::string::npos)
+        throw UsageError("npy:" + argument + " does not name two files", "--data npy:features.npy,labels.npy");
+    Split split;
+    split.train = read_npy_dataset(argument.substr(0, comma), argument.substr(comma + 1));
+    return split;
+}
+
+Split load_data(const std::string& source, double validation, uint64_t seed) {
+    const size_t colon = std::min(source.find(':'), source.size());
+    const std::string kind = source.substr(0, colon), argument = source.substr(std::min(colon + 1, source.size()));
+    struct Kind {
+        std::string name;
+        std::function<Split()> load;
+    };
+    const std::vector<Kind> kinds = {{"digits", [&] { return load_digits(argument, seed); }},
+                                     {"mnist", [&] { return load_mnist(argument); }},
+                                     {"cifar10", [&] { return load_cifar(argument, cifar10); }},
+                                     {"cifar100", [&] { return load_cifar(argument, cifar100); }},
+                                     {"npy", [&] { return load_npy(argument); }}};
+    std::vector<std::string> names;
+    for (const auto& k : kinds) names.push_back(k.name);
+    const auto found = std::find(names.begin(), names.end(), kind);
+    if (found == names.end()) {
+        const std::string close = suggestion(kind, names);
+        throw UsageError("unknown data '" + source + "'", close.empty() ? "known are " + join(names) : close);
+    }
+    if (kind != "digits" && argument.empty())
+        throw UsageError("data '" + source + "' names no " + (kind == "npy" ? "files" : "folder"),
+                         "--data " + kind + (kind == "npy" ? ":X.npy,Y.npy" : ":FOLDER"));
+    if (!(validation < 0)) check_fraction(validation);  // before a long read
+
+    Split split = kinds[size_t(found - names.begin())].load();
+    hold_out(split, validation >= 0 ? validation : split.separate_test ? 0 : 0.1);
+    for (const Dataset* part : {&split.train, &split.validation, &split.test})
+        if (part == &split.train || part->count > 0) part->check();
+    return split;
+}
+
+}  // namespace tessera

@@ -1,0 +1,40 @@
+// graphs/checkpoint.h - all state of a training in one safetensors file. Copies are tasks, and a thread of its own writes
+// them, so that training goes on; the file is replaced whole or not at all.
+#pragma once
+#include <filesystem>
+#include <future>
+#include <map>
+
+#include "core/executor.h"
+#include "data/safetensors.h"
+
+namespace tessera {
+
+class Checkpoint {
+ public:
+    // `facts` describe the run (network, optimizer, seed ...); a checkpoint with other facts is refused.
+    Checkpoint(Executor&, std::vector<const Params*>, std::filesystem::path file, std::map<std::string, std::string> facts);
+    ~Checkpoint();
+
+    // Takes the state as it is after the steps submitted so far, `step` of them. Waits only for an earlier save.
+    void save(int64_t step);
+    void wait();  // until the file is there; throws what failed
+
+    // Puts the file's state in place and returns its step. Throws Error naming file, tensor and shapes.
+    int64_t load();
+    bool exists() const { return std::filesystem::exists(file_); }
+    const std::filesystem::path& file() const { return file_; }
+
+ private:
+    void write(int64_t step);
+
+    Executor& executor_;
+    std::vector<const Param*> params_, shadows_;
+    Params shadow_storage_;
+    std::filesystem::path file_;
+    std::map<std::string, std::string> facts_;
+    int plan_ = -1;
+    std::future<void> writing_;
+};
+
+}  // namespace tessera

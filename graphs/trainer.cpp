@@ -1,0 +1,152 @@
+#include "graphs/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "core/error.h"
+#include "core/random.h"
+
+namespace tessera {
+
+std::vector<int64_t> epoch_order(int64_t count, uint64_t seed, int64_t epoch) {
+    std::vector<int64_t> order(static_cast<size_t>(count));
+    std::iota(order.begin(), order.end(), 0);
+    const uint64_t stream = 0x5348554646u ^ uint64_t(epoch);
+    for (int64_t i = count - 1; i > 0; --i)
+        std::swap(order[size_t(i)], order[random_bits(seed, stream, uint64_t(i)) % uint64_t(i + 1)]);
+    return order;
+}
+
+int64_t default_batch_tile(int64_t batch, int workers, bool deterministic) {
+    constexpr int64_t smallest = 64, fixed = 128;  // fewer rows than 64 make products slow
+    if (deterministic) return fixed;               // must not depend on the machine
+    return std::max(smallest, (batch + workers - 1) / std::max(1, workers));
+}
+
+static BatchSource source_of(const Dataset& d) {
+    return {d.bytes.empty() ? nullptr : d.bytes.data(), d.values.empty() ? nullptr : d.values.data(), d.labels.data(),
+            d.count, d.features(), d.channels, d.mean.data(), d.scale.data()};
+}
+
+struct Trainer::Evaluating {
+    BatchSource source;
+    std::vector<int64_t> order;
+    std::map<int64_t, int> plans;
+};
+
+Trainer::Trainer(Executor& executor, const Network& network, const Optimizer& optimizer, const Dataset& train,
+                 TrainOptions options)
+    : executor_(executor), network_(network), optimizer_(optimizer), options_(options), source_(source_of(train)) {
+    if (options_.batch > train.count)
+        throw Error("a batch of " + std::to_string(options_.batch) + " is larger than the training data (" +
+                        std::to_string(train.count) + " samples)",
+                    "choose a smaller --batch");
+    steps_per_epoch_ = (train.count + options_.batch - 1) / options_.batch;
+    loss_sink_ = [this](int64_t step, double value) {
+        if (!std::isfinite(value)) {
+            const std::string epoch = std::to_string(step / steps_per_epoch_ + 1);
+            throw Error("the loss is " + std::string(std::isnan(value) ? "NaN" : "infinite") + " at step " +
+                        std::to_string(step + 1) + " (epoch " + epoch +
+                        "); a smaller --lr or --clip may help, TESSERA_CHECK_NAN=1 finds where it comes from");
+        }
+        arrived(step, &StepResult::loss, value);
+    };
+    correct_sink_ = [this](int64_t step, double value) { arrived(step, &StepResult::correct, value); };
+    eval_loss_sink_ = [this](int64_t, double value) {
+        std::lock_guard lock(mutex_);
+        eval_loss_ += value;
+    };
+    eval_correct_sink_ = [this](int64_t, double value) {
+        std::lock_guard lock(mutex_);
+        eval_correct_ += value;
+    };
+    const int64_t last = train.count - (steps_per_epoch_ - 1) * options_.batch;
+    if (steps_per_epoch_ > 1 || last == options_.batch) training_[options_.batch] = make_plan(source_, options_.batch, true);
+    if (last != options_.batch) training_[last] = make_plan(source_, last, true);
+}
+
+void Trainer::arrived(int64_t step, double StepResult::*part, double value) {
+    std::lock_guard lock(mutex_);
+    StepResult& r = partial_[step];
+    r.step = step, r.*part = value, ++r.parts;
+}
+
+Trainer::~Trainer() { starpu_task_wait_for_all(); }  // tasks in flight use our sinks and orders
+
+int Trainer::make_plan(const BatchSource& source, int64_t batch, bool training) {
+    Graph g;
+    const auto rows = cut(batch, options_.tile_batch);
+    Tensor x = load_features(g, source, batch, options_.dtype, {rows, {source.features}});
+    Tensor labels = load_labels(g, source, batch, {rows, {1}});
+    Tensor logits = network_.logits(g, x, training);
+    Graph::Layer scope(g, "loss");
+    Tensor loss = softmax_cross_entropy(logits, labels, training ? options_.label_smoothing : 0);
+    Tensor correct = count_correct(logits, labels);
+    if (training) {
+        report(loss, loss_sink_);
+        report(correct, correct_sink_);
+        optimizer_.minimize(loss);
+    } else {
+        report(scale(loss, double(batch)), eval_loss_sink_);
+        report(correct, eval_correct_sink_);
+    }
+    return executor_.load(Plan(g));
+}
+
+int64_t Trainer::batch_of(int64_t step) const {
+    const int64_t first = step % steps_per_epoch_ * options_.batch;
+    return std::min(options_.batch, source_.count - first);
+}
+
+double Trainer::flops_of(int64_t step) const { return executor_.plan(training_.at(batch_of(step))).flops(); }
+
+void Trainer::step() {
+    const int64_t epoch = next_step_ / steps_per_epoch_, in_epoch = next_step_ % steps_per_epoch_;
+    if (!orders_.contains(epoch)) {
+        orders_[epoch] = epoch_order(source_.count, options_.seed, epoch);
+        // Steps in flight may still read the epochs before; each keeps at most steps_in_flight steps behind.
+        while (int64_t(orders_.size()) > executor_.options().steps_in_flight + 1) orders_.erase(orders_.begin());
+    }
+    Step step;
+    step.number = next_step_;
+    step.seed = options_.seed;
+    step.learning_rate =
+        learning_rate(options_.schedule, optimizer_.options().learning_rate, next_step_, steps_per_epoch_, options_.epochs);
+    step.batch = orders_[epoch].data() + in_epoch * options_.batch;
+    executor_.submit(training_.at(batch_of(next_step_)), step);
+    ++next_step_;
+}
+
+std::vector<StepResult> Trainer::take_results() {
+    std::lock_guard lock(mutex_);
+    std::vector<StepResult> ready;
+    while (!partial_.empty() && partial_.begin()->second.parts == 2) {
+        ready.push_back(partial_.begin()->second);
+        partial_.erase(partial_.begin());
+    }
+    return ready;
+}
+
+Trainer::Evaluation Trainer::evaluate(const Dataset& data) {
+    auto& e = evaluating_[&data];
+    if (!e) {
+        e = std::make_unique<Evaluating>();
+        e->source = source_of(data);
+        e->order.resize(size_t(data.count));
+        std::iota(e->order.begin(), e->order.end(), 0);
+    }
+    eval_loss_ = eval_correct_ = 0;
+    const int64_t batch = std::min(data.count, std::max<int64_t>(options_.batch, 256));
+    for (int64_t first = 0; first < data.count; first += batch) {
+        const int64_t n = std::min(batch, data.count - first);
+        if (!e->plans.contains(n)) e->plans[n] = make_plan(e->source, n, false);
+        Step step;
+        step.batch = e->order.data() + first;
+        executor_.submit(e->plans[n], step);
+    }
+    executor_.wait();
+    return {eval_correct_ / double(data.count), eval_loss_ / double(data.count)};
+}
+
+}  // namespace tessera

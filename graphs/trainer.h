@@ -1,0 +1,88 @@
+// graphs/trainer.h - a network, a loss, an optimizer and data put together: one plan per (mode, batch size), batches drawn
+// from (seed, epoch) alone, results recorded as they arrive. Nothing here waits inside an epoch.
+#pragma once
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+
+#include "codelets/load.h"
+#include "core/executor.h"
+#include "data/dataset.h"
+#include "graphs/network.h"
+#include "graphs/optimizer.h"
+#include "graphs/schedule.h"
+
+namespace tessera {
+
+struct TrainOptions {
+    int64_t epochs = 1, batch = 128;
+    int64_t tile_batch = 0;  // largest extent of a tile of the batch; 0: whole batches
+    DType dtype = DType::f32;
+    double label_smoothing = 0;
+    Schedule schedule;
+    uint64_t seed = 1;
+};
+
+struct StepResult {
+    int64_t step = 0;  // over the whole training
+    double loss = 0, correct = 0;
+    int parts = 0;  // of the two values above, how many have arrived
+};
+
+// The order of an epoch's samples: Fisher-Yates from the last to the first with random_bits(seed, "SHFF" ^ epoch, i).
+std::vector<int64_t> epoch_order(int64_t count, uint64_t seed, int64_t epoch);
+
+// The tile extent that gives every worker a part of the batch, where parts stay large enough to be worth a task.
+int64_t default_batch_tile(int64_t batch, int workers, bool deterministic);
+
+class Trainer {
+ public:
+    // `train` must outlive the trainer. Throws Error if the batch is larger than the data.
+    Trainer(Executor&, const Network&, const Optimizer&, const Dataset& train, TrainOptions);
+    ~Trainer();
+
+    int64_t steps_per_epoch() const { return steps_per_epoch_; }
+    int64_t total_steps() const { return steps_per_epoch_ * options_.epochs; }
+    int64_t next_step() const { return next_step_; }
+    void resume_at(int64_t step) { next_step_ = step; }
+
+    // Submits the next step; blocks only while too many are in flight.
+    void step();
+    void wait() { executor_.wait(); }
+    // Results that have arrived since the last call, in step order.
+    std::vector<StepResult> take_results();
+    int64_t batch_of(int64_t step) const;  // samples in that step
+    double flops_of(int64_t step) const;
+
+    // Fraction of `data` classified correctly, and mean loss. Waits.
+    struct Evaluation {
+        double accuracy, loss;
+    };
+    Evaluation evaluate(const Dataset& data);
+
+    int plan() const { return training_.rbegin()->second; }  // of the full batch, for Executor::plan
+
+ private:
+    void arrived(int64_t step, double StepResult::*part, double value);
+    int make_plan(const BatchSource&, int64_t batch, bool training);
+
+    Executor& executor_;
+    const Network& network_;
+    const Optimizer& optimizer_;
+    TrainOptions options_;
+    BatchSource source_;
+    int64_t steps_per_epoch_, next_step_ = 0;
+    std::map<int64_t, int> training_;  // batch size -> plan
+    std::map<int64_t, std::vector<int64_t>> orders_;  // epoch -> order, kept while steps that read it are in flight
+    struct Evaluating;
+    std::map<const Dataset*, std::unique_ptr<Evaluating>> evaluating_;
+
+    std::mutex mutex_;  // results come from workers
+    std::map<int64_t, StepResult> partial_;
+    Sink loss_sink_, correct_sink_;
+    double eval_loss_ = 0, eval_correct_ = 0;
+    Sink eval_loss_sink_, eval_correct_sink_;
+};
+
+}  // namespace tessera

@@ -1,0 +1,374 @@
+#include "op_check.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+
+namespace tessera::test {
+namespace {
+
+std::vector<OpCase>& cases() {
+    static std::vector<OpCase> all;
+    return all;
+}
+
+// Errors allowed, in units of the type's epsilon. A gradient is a chain of operations, each rounded to its type.
+struct Allowance {
+    double value, gradient;
+};
+constexpr Allowance allowance(DType t) {
+    switch (t) {
+        case DType::f32:
+            return {4, 16};
+        case DType::f64:
+            return {4, 16};
+        case DType::bf16:
+            return {2, 4};
+        default:
+            return {0, 0};
+    }
+}
+// Central differences in double with this step lose half of the digits.
+constexpr double difference_step = 1e-5, difference_error = 1e-8;
+
+constexpr Extents plain_extents[] = {{1, 1, 1},    {7, 1, 5},   {1, 7, 13},  {13, 7, 1},
+                                     {17, 19, 11}, {5, 257, 3}, {37, 65, 33}};
+
+Grid uniform(Shape s, int64_t tile) { return {cut(s.rows, tile), cut(s.cols, tile)}; }
+
+// Up to four pieces of any sizes.
+std::vector<int64_t> random_cut(int64_t extent, std::mt19937_64& random) {
+    std::vector<int64_t> pieces;
+    while (extent > 0 && pieces.size() < 3) {
+        pieces.push_back(1 + int64_t(random() % uint64_t(extent)));
+        extent -= pieces.back();
+    }
+    if (extent > 0) pieces.push_back(extent);
+    return pieces;
+}
+
+struct Tiled {
+    Extents extents;
+    int64_t tile;  // 0: pieces of random sizes
+};
+constexpr Tiled tilings[] = {{{3, 5, 4}, 1}, {{5, 9, 5}, 4}, {{9, 17, 10}, 8}, {{17, 13, 19}, 0}, {{7, 33, 23}, 0}};
+
+Tiling tiling_of(int64_t tile, std::mt19937_64& random) {
+    return [tile, &random](Shape s) {
+        return tile ? uniform(s, tile) : Grid{random_cut(s.rows, random), random_cut(s.cols, random)};
+    };
+}
+
+double largest(const Matrix& m) {
+    double most = 0;
+    for (double x : m.v) most = std::max(most, std::abs(x));
+    return most;
+}
+
+std::string text(Extents e) {
+    return "m=" + std::to_string(e.m) + " n=" + std::to_string(e.n) + " k=" + std::to_string(e.k);
+}
+
+Matrices interpret(const OpCase& c, const Setup& s, InterpreterOptions options) {
+    Interpreter run(*s.graph, options);
+    for (size_t i = 0; i < s.x.size(); ++i) run.write(s.x[i], s.values[i]);
+    for (int64_t step = 0; step < c.steps; ++step) run.run(c.step(step));
+    Matrices y;
+    for (Tensor t : s.y) y.push_back(run.read(t));
+    return y;
+}
+
+void compare(const OpCase& c, DType type, Extents e, const Setup& s, const Matrices& actual, const Matrices& expected) {
+    ASSERT_EQ(actual.size(), expected.size());
+    for (size_t k = 0; k < actual.size(); ++k)
+        EXPECT_EQ(difference(actual[k], expected[k], tolerance(c, type, s.y[k].dtype(), e, expected[k], false)), "")
+            << "output " << k << ", " << text(e);
+}
+
+size_t implementations(const Graph& graph) {
+    size_t most = 1;
+    for (const TaskSpec& t : Plan(graph).tasks) most = std::max(most, t.codelet->cpu.size());
+    return most;
+}
+
+void check_values(const OpCase& c, DType type, std::mt19937_64& random) {
+    for (Extents e : plain_extents) {
+        const Setup s = set_up(c, type, e, 0, Grid::whole, draw(c, type, e, random));
+        const Matrices expected = c.reference(s.values);
+        for (size_t i = 0; i < implementations(*s.graph); ++i)
+            for (int64_t padding : {0, 5}) {
+                SCOPED_TRACE("implementation " + std::to_string(i) + ", row padding " + std::to_string(padding));
+                compare(c, type, e, s, interpret(c, s, {.implementation = int(i), .padding = padding}), expected);
+            }
+    }
+}
+
+void check_tilings(const OpCase& c, DType type, std::mt19937_64& random) {
+    for (const auto& [e, tile] : tilings) {
+        SCOPED_TRACE("tile " + std::to_string(tile));
+        const Matrices values = draw(c, type, e, random);
+        const Matrices expected = c.reference(values);
+        const Matrices untiled = interpret(c, set_up(c, type, e, 0, Grid::whole, values), {});
+        const Setup s = set_up(c, type, e, tile, tiling_of(tile, random), values);
+        for (size_t i = 0; i < implementations(*s.graph); ++i) {
+            SCOPED_TRACE("implementation " + std::to_string(i));
+            const Matrices tiled = interpret(c, s, {.implementation = int(i)});
+            compare(c, type, e, s, tiled, expected);
+            compare(c, type, e, s, tiled, untiled);
+        }
+    }
+}
+
+void check_orders(const OpCase& c, DType type, std::mt19937_64& random) {
+    const Extents e{7, 9, 8};
+    const Setup s = set_up(c, type, e, 3, tiling_of(3, random), draw(c, type, e, random));
+    const Matrices expected = c.reference(s.values);
+    for (int i = 0; i < 3; ++i) compare(c, type, e, s, interpret(c, s, {.shuffle = &random}), expected);
+}
+
+// d (sum over y of dy * y_k) / dx_i by central differences of the reference.
+Matrix numeric_gradient(const OpCase& c, const Matrices& values, size_t k, size_t i, const Matrix& dy) {
+    const auto total = [&](const Matrices& x) {
+        const Matrix y = c.reference(x)[k];
+        double sum = 0;
+        for (size_t j = 0; j < y.v.size(); ++j) sum += dy.v[j] * y.v[j];
+        return sum;
+    };
+    Matrices x = values;
+    Matrix gradient(x[i].rows, x[i].cols);
+    for (size_t j = 0; j < gradient.v.size(); ++j) {
+        x[i].v[j] = values[i].v[j] + difference_step;
+        const double above = total(x);
+        x[i].v[j] = values[i].v[j] - difference_step;
+        gradient.v[j] = (above - total(x)) / (2 * difference_step);
+        x[i].v[j] = values[i].v[j];
+    }
+    return gradient;
+}
+
+Matrices draw_suitable(const OpCase& c, DType type, Extents e, std::mt19937_64& random) {
+    for (int tries = 0; tries < 100000; ++tries) {
+        Matrices values = draw(c, type, e, random);
+        if (c.suitable(values)) return values;
+    }
+    throw std::logic_error(c.name + ": no suitable inputs for " + text(e));
+}
+
+void check_gradient(const OpCase& c, DType type, Extents e, int64_t tile, std::mt19937_64& random) {
+    SCOPED_TRACE(text(e) + ", tile " + std::to_string(tile));
+    Setup s = set_up(c, type, e, tile, tiling_of(tile, random), draw_suitable(c, type, e, random));
+    const Gradients g = add_gradients(c, s, random);
+    for (size_t implementation = 0; implementation < implementations(*s.graph); ++implementation) {
+        Interpreter run(*s.graph, {.implementation = int(implementation), .shuffle = &random});
+        for (size_t i = 0; i < s.x.size(); ++i) run.write(s.x[i], s.values[i]);
+        for (size_t k = 0; k < s.y.size(); ++k) run.write(g.seeds[k], g.seed_values[k]);
+        run.run(c.step(0));
+        for (size_t k = 0; k < s.y.size(); ++k)
+            for (size_t i = 0; i < s.x.size(); ++i) {
+                if (!g.dx[k][i]) continue;
+                const Matrix expected = numeric_gradient(c, s.values, k, i, g.seed_values[k]);
+                const double allowed = tolerance(c, type, g.dx[k][i].dtype(), e, expected, true);
+                EXPECT_EQ(difference(run.read(g.dx[k][i]), expected, allowed), "")
+                    << "gradient of output " << k << " for input " << i << ", implementation " << implementation;
+            }
+    }
+}
+
+void check_gradients(const OpCase& c, DType type, std::mt19937_64& random) {
+    check_gradient(c, type, {1, 1, 1}, 0, random);
+    check_gradient(c, type, {3, 5, 2}, 0, random);
+    check_gradient(c, type, {1, 7, 3}, 0, random);
+    check_gradient(c, type, {5, 1, 4}, 2, random);
+    check_gradient(c, type, {3, 4, 5}, 2, random);
+    check_gradient(c, type, {4, 3, 5}, 0, random);
+    check_gradient(c, type, {3, 5, 3}, 1, random);
+}
+
+void check_cuda(const OpCase& c, DType type, const Runtime& runtime, std::mt19937_64& random) {
+    const auto compare_on_device = [&](Extents e, int64_t tile) {
+        SCOPED_TRACE("tile " + std::to_string(tile));
+        Setup s = set_up(c, type, e, tile, tile ? tiling_of(tile, random) : Grid::whole, draw(c, type, e, random));
+        Executor executor(runtime, {});
+        const int plan = executor.load(Plan(*s.graph));
+        for (size_t i = 0; i < s.x.size(); ++i) executor.write(plan, s.x[i], s.values[i].v);
+        for (int64_t step = 0; step < c.steps; ++step) executor.submit(plan, c.step(step));
+        executor.wait();
+        Matrices actual;
+        for (Tensor t : s.y) {
+            actual.emplace_back(t.shape().rows, t.shape().cols);
+            actual.back().v = executor.read(plan, t);
+        }
+        compare(c, type, e, s, actual, c.reference(s.values));
+    };
+    for (Extents e : plain_extents) compare_on_device(e, 0);
+    for (const auto& [e, tile] : tilings)
+        if (tile) compare_on_device(e, tile);
+}
+
+void check_cuda_gradients(const OpCase& c, DType type, const Runtime& runtime, std::mt19937_64& random) {
+    const Extents e{3, 5, 4};
+    Setup s = set_up(c, type, e, 2, tiling_of(2, random), draw_suitable(c, type, e, random));
+    const Gradients g = add_gradients(c, s, random);
+    Executor executor(runtime, {});
+    const int plan = executor.load(Plan(*s.graph));
+    for (size_t i = 0; i < s.x.size(); ++i) executor.write(plan, s.x[i], s.values[i].v);
+    for (size_t k = 0; k < s.y.size(); ++k) executor.write(plan, g.seeds[k], g.seed_values[k].v);
+    executor.submit(plan, c.step(0));
+    executor.wait();
+    for (size_t k = 0; k < s.y.size(); ++k)
+        for (size_t i = 0; i < s.x.size(); ++i) {
+            if (!g.dx[k][i]) continue;
+            const Matrix expected = numeric_gradient(c, s.values, k, i, g.seed_values[k]);
+            Matrix actual(expected.rows, expected.cols);
+            actual.v = executor.read(plan, g.dx[k][i]);
+            EXPECT_EQ(difference(actual, expected, tolerance(c, type, g.dx[k][i].dtype(), e, expected, true)), "")
+                << "gradient of output " << k << " for input " << i;
+        }
+}
+
+class CheckTest : public testing::Test {
+ public:
+    CheckTest(std::string name, std::function<void(std::mt19937_64&)> body)
+        : name_(std::move(name)), body_(std::move(body)) {}
+    void TestBody() override {
+        std::mt19937_64 random = generator(name_);
+        SCOPED_TRACE("--seed " + std::to_string(run_seed()));
+        body_(random);
+    }
+
+ private:
+    std::string name_;
+    std::function<void(std::mt19937_64&)> body_;
+};
+
+void add_test(const OpCase& c, DType type, const std::string& what, std::function<void(std::mt19937_64&)> body) {
+    const std::string test = std::string(name_of(type)) + "_" + what, full = c.name + "." + test;
+    testing::RegisterTest(c.name.c_str(), test.c_str(), nullptr, nullptr, __FILE__, __LINE__,
+                          [=]() -> testing::Test* { return new CheckTest(full, body); });
+}
+
+}  // namespace
+
+Declare::Declare(OpCase c) { cases().push_back(std::move(c)); }
+const std::vector<OpCase>& all_cases() {
+    std::sort(cases().begin(), cases().end(), [](auto& a, auto& b) { return a.name < b.name; });
+    return cases();
+}
+
+uint64_t& run_seed() {
+    static uint64_t seed = std::random_device{}();
+    return seed;
+}
+std::mt19937_64 generator(const std::string& what) {
+    std::vector<uint32_t> words{uint32_t(run_seed()), uint32_t(run_seed() >> 32)};
+    words.insert(words.end(), what.begin(), what.end());
+    std::seed_seq sequence(words.begin(), words.end());
+    return std::mt19937_64(sequence);
+}
+
+Matrices draw(const OpCase& c, DType type, Extents e, std::mt19937_64& random) {
+    Matrices all;
+    for (const Input& input : c.inputs(e)) {
+        Matrix& m = all.emplace_back(input.shape.rows, input.shape.cols);
+        const DType t = input.type.value_or(type);
+        const bool whole = facts(t).epsilon == 0;
+        std::uniform_real_distribution<double> real(input.low, input.high);
+        std::uniform_int_distribution<int64_t> integer(int64_t(input.low), int64_t(input.high));
+        for (double& x : m.v) do
+                x = rounded(whole ? double(integer(random)) : real(random), t);
+            while (std::abs(x) < input.away_from_zero);
+    }
+    return all;
+}
+
+Setup set_up(const OpCase& c, DType type, Extents e, int64_t tile, const Tiling& grid, Matrices values) {
+    Setup s;
+    s.graph = std::make_unique<Graph>(tile, tile);
+    s.values = std::move(values);
+    const auto inputs = c.inputs(e);
+    for (size_t i = 0; i < inputs.size(); ++i) {
+        const Input& input = inputs[i];
+        const std::string name = "x" + std::to_string(i);
+        const DType t = input.type.value_or(type);
+        const Grid cuts = input.cut_as >= 0 ? s.x[size_t(input.cut_as)].grid() : grid(input.shape);
+        s.x.push_back(input.param ? s.graph->param(s.params->add({name, input.shape, t, cuts, {}, true}))
+                                  : s.graph->value(name, input.shape, t, cuts));
+    }
+    s.y = c.build(*s.graph, s.x);
+    for (Tensor t : s.y) s.graph->keep(t);
+    return s;
+}
+
+Gradients add_gradients(const OpCase& c, Setup& s, std::mt19937_64& random) {
+    Gradients g;
+    std::uniform_real_distribution<double> values(-1, 1);
+    for (Tensor y : s.y) {
+        g.seeds.push_back(s.graph->value("dy", y.shape(), y.dtype(), y.grid()));
+        Matrix& seed = g.seed_values.emplace_back(y.shape().rows, y.shape().cols);
+        for (double& x : seed.v) x = rounded(values(random), y.dtype());
+        g.dx.push_back(s.graph->backward(y, g.seeds.back(), s.x, [](Tensor a, Tensor b) { return add(a, b); }));
+    }
+    // What is declared not differentiable may have a gradient or none; what is must have one of every output.
+    const auto inputs = c.inputs({2, 3, 4});  // the flags do not depend on the extents
+    for (auto& dx : g.dx)
+        for (size_t i = 0; i < dx.size(); ++i) {
+            if (!inputs[i].differentiable || facts(s.x[i].dtype()).epsilon == 0) dx[i] = {};
+            else if (!dx[i]) throw std::runtime_error(c.name + ": input " + std::to_string(i) + " has no gradient");
+            else s.graph->keep(dx[i]);
+        }
+    return g;
+}
+
+std::string difference(const Matrix& actual, const Matrix& expected, double tolerance) {
+    if (actual.shape() != expected.shape())
+        return "shape " + to_string(actual.shape()) + " instead of " + to_string(expected.shape());
+    int64_t wrong = 0;
+    std::ostringstream text;
+    text.precision(9);
+    for (int64_t i = 0; i < actual.rows; ++i)
+        for (int64_t j = 0; j < actual.cols; ++j) {
+            const double error = std::abs(actual(i, j) - expected(i, j));
+            if (!(error <= tolerance) && wrong++ == 0)
+                text << "(" << i << ", " << j << ") is " << actual(i, j) << " instead of " << expected(i, j)
+                     << ", error " << error << " > " << tolerance;
+        }
+    if (wrong)
+        text << "; " << wrong << " of " << actual.v.size() << " elements of " << to_string(actual.shape()) << " differ";
+    return text.str();
+}
+
+double tolerance(const OpCase& c, DType type, DType result, Extents e, const Matrix& expected, bool gradient) {
+    if (facts(result).epsilon == 0) return 0;
+    if (facts(type).epsilon == 0) type = result;
+    const DType coarse = facts(type).epsilon > facts(result).epsilon ? type : result;
+    const Allowance a = allowance(coarse);
+    const double scale = std::max(largest(expected), c.scale);
+    const double rounding = c.tolerance_factor * (gradient ? a.gradient : a.value) * facts(coarse).epsilon *
+                            std::sqrt(double(c.reduction(e))) * scale;
+    return rounding + (gradient ? difference_error * std::max(1.0, scale) : 0);
+}
+
+void register_cpu_tests() {
+    for (const OpCase& c : all_cases())
+        for (DType type : c.types) {
+            add_test(c, type, "values", [&c, type](auto& random) { check_values(c, type, random); });
+            add_test(c, type, "tiled", [&c, type](auto& random) { check_tilings(c, type, random); });
+            add_test(c, type, "any_order", [&c, type](auto& random) { check_orders(c, type, random); });
+            if (c.gradient && facts(type).epsilon > 0)
+                add_test(c, type, "gradient", [&c, type](auto& random) { check_gradients(c, type, random); });
+        }
+}
+
+void register_cuda_tests(const Runtime& runtime) {
+    for (const OpCase& c : all_cases())
+        for (DType type : c.types) {
+            add_test(c, type, "cuda", [&c, type, &runtime](auto& random) { check_cuda(c, type, runtime, random); });
+            if (c.gradient && facts(type).epsilon > 0)
+                add_test(c, type, "cuda_gradient",
+                         [&c, type, &runtime](auto& random) { check_cuda_gradients(c, type, runtime, random); });
+        }
+}
+
+}  // namespace tessera::test

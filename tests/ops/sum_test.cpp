@@ -1,0 +1,44 @@
+// sum_rows, sum_cols, sum_all.
+#include "plain.h"
+
+namespace tessera::test {
+namespace {
+
+const Declare rows{{.name = "sum_rows",
+                    .inputs = rectangles(1),
+                    .build = [](Graph&, const auto& x) { return std::vector{sum_rows(x[0])}; },
+                    .reference =
+                        [](const Matrices& x) {
+                            Matrix y(1, x[0].cols);
+                            for (int64_t i = 0; i < x[0].rows; ++i)
+                                for (int64_t j = 0; j < x[0].cols; ++j) y(0, j) += x[0](i, j);
+                            return Matrices{y};
+                        },
+                    .reduction = [](Extents e) { return e.m; },
+                    .scale = 1}};
+const Declare cols{{.name = "sum_cols",
+                    .inputs = rectangles(1),
+                    .build = [](Graph&, const auto& x) { return std::vector{sum_cols(x[0])}; },
+                    .reference =
+                        [](const Matrices& x) {
+                            Matrix y(x[0].rows, 1);
+                            for (int64_t i = 0; i < x[0].rows; ++i)
+                                for (int64_t j = 0; j < x[0].cols; ++j) y(i, 0) += x[0](i, j);
+                            return Matrices{y};
+                        },
+                    .reduction = [](Extents e) { return e.n; },
+                    .scale = 1}};
+const Declare all{{.name = "sum_all",
+                   .inputs = rectangles(1),
+                   .build = [](Graph&, const auto& x) { return std::vector{sum_all(x[0])}; },
+                   .reference =
+                       [](const Matrices& x) {
+                           Matrix y(1, 1);
+                           for (double v : x[0].v) y(0, 0) += v;
+                           return Matrices{y};
+                       },
+                   .reduction = [](Extents e) { return e.m * e.n; },
+                   .scale = 1}};
+
+}  // namespace
+}  // namespace tessera::test
