@@ -4,6 +4,7 @@
 
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
+#include "codelets/vector_math.h"
 
 namespace tessera {
 

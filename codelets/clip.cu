@@ -1,5 +1,6 @@
 // clip_by_global_norm: every gradient times min(1, max_norm / (norm + 1e-6)), norm = sqrt of the sum of the squares of
 // all elements of all gradients. f32, f64. Pascanu, Mikolov, Bengio 2013, arXiv:1211.5063, section 3.2.
+// The coefficient counts as a constant: no gradient flows through the norm.
 #include <cmath>
 
 #include "codelets/elementwise.h"

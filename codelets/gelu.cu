@@ -1,9 +1,8 @@
 // gelu: y = x Phi(x), Phi the normal distribution function, exact; dx = dy (Phi(x) + x phi(x)). f32, f64, bf16.
 // Hendrycks, Gimpel 2016, arXiv:1606.08415, section 2.
-#include <cmath>
-
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
+#include "codelets/vector_math.h"
 
 namespace tessera {
 namespace {

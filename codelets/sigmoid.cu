@@ -1,5 +1,6 @@
 // sigmoid: y = 1 / (1 + exp(-x)). f32, f64, bf16.
 #include "codelets/activation.h"
+#include "codelets/vector_math.h"
 
 namespace tessera {
 namespace {

@@ -1,6 +1,7 @@
 // silu: y = x s(x), s(x) = 1 / (1 + exp(-x)); dx = dy s (1 + x (1 - s)). f32, f64, bf16.
 // Elfwing, Uchibe, Doya 2018, arXiv:1702.03118.
 #include "codelets/activation.h"
+#include "codelets/vector_math.h"
 
 namespace tessera {
 namespace {

@@ -1,10 +1,9 @@
 // softmax: y(i, j) = exp(x(i, j) - m(i)) / sum over j of the same, m(i) the row's maximum; a row with NaN becomes NaN.
 // dx = y (dy - sum over j of dy y). f32, f64, bf16. A task needs whole rows: columns are retiled into one tile.
-#include <cmath>
-
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
 #include "codelets/reduce.h"
+#include "codelets/vector_math.h"
 #include "core/body.h"
 
 namespace tessera {

@@ -1,5 +1,6 @@
 // tanh: y = tanh(x). f32, f64, bf16.
 #include "codelets/activation.h"
+#include "codelets/vector_math.h"
 
 namespace tessera {
 namespace {

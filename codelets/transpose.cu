@@ -17,14 +17,21 @@ struct Transpose {
     static void cpu(NoArgs, In<T> x, Out<T> y) {
         for (int64_t i0 = 0; i0 < x.rows; i0 += block)
             for (int64_t j0 = 0; j0 < x.cols; j0 += block) {
-                const int64_t i1 = std::min(i0 + block, x.rows), j1 = std::min(j0 + block, x.cols);
-                for (int64_t j = j0; j < j1; ++j) {
-                    T* __restrict to = y.row(j);
-                    for (int64_t i = i0; i < i1; ++i) to[i] = x(i, j);
-                }
+                const int64_t rows = std::min(block, x.rows - i0), cols = std::min(block, x.cols - j0);
+                move(rows, cols, &x(i0, j0), x.ld, &y(j0, i0), y.ld);
             }
     }
     static void cuda(NoArgs, In<T> x, Out<T> y, Stream stream);
+
+ private:
+    // Through a local copy: rows that lie a power of two apart would push each other out of the cache.
+    static void move(int64_t rows, int64_t cols, const T* __restrict x, int64_t ldx, T* __restrict y, int64_t ldy) {
+        T part[block][block + 1];
+        for (int64_t i = 0; i < rows; ++i)
+            for (int64_t j = 0; j < cols; ++j) part[i][j] = x[i * ldx + j];
+        for (int64_t j = 0; j < cols; ++j)
+            for (int64_t i = 0; i < rows; ++i) y[j * ldy + i] = part[i][j];
+    }
 };
 #ifdef TESSERA_CUDA
 // One 32 x 32 block at a time through shared memory, so that both sides are touched in whole lines; the 33rd column

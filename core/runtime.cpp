@@ -32,6 +32,29 @@ std::vector<std::string> names_of(starpu_sched_policy** policies) {
     return names;
 }
 
+// Our policies are a plug-in beside this library; whoever sets STARPU_SCHED_LIB has chosen another.
+void find_plugin() {
+    Dl_info here;
+    if (std::getenv("STARPU_SCHED_LIB") || !dladdr(reinterpret_cast<void*>(&find_plugin), &here) || !here.dli_fname) return;
+    const fs::path plugin = fs::path(here.dli_fname).parent_path() / "libtessera_schedulers.so";
+    if (fs::exists(plugin)) setenv("STARPU_SCHED_LIB", plugin.c_str(), 1);
+}
+
+// Workers of one kind need no placement ahead of time (docs/decisions/0003-default-policy.md).
+std::string default_policy() {
+#ifdef STARPU_SIMGRID
+    return "dmdas";
+#else
+    int gpus = 0;
+#ifdef STARPU_USE_CUDA
+    const char* wanted = std::getenv("STARPU_NCUDA");
+    if (cudaGetDeviceCount(&gpus) != cudaSuccess || (wanted && std::atoi(wanted) == 0)) gpus = 0;
+#endif
+    const auto known = known_policies();
+    return gpus == 0 && std::find(known.begin(), known.end(), "list") != known.end() ? "list" : "dmdas";
+#endif
+}
+
 // StarPU only warns about a policy it does not know, and uses another.
 void check_policy() {
     const char* wanted = std::getenv("STARPU_SCHED");
@@ -106,10 +129,11 @@ std::vector<std::string> known_policies() {
 Runtime::Runtime(const RuntimeOptions& options) : config_(read_config(environ)), options_(options) {
     all_codelets();  // refuses duplicate names
     set_workspace_limit(config_.workspace_bytes);
+    find_plugin();
     check_policy();
     check_swap(options);
     set_limits(options);
-    set_default("STARPU_SCHED", "dmdas");
+    set_default("STARPU_SCHED", default_policy());
     set_default("STARPU_SILENT", "1");
     if (!std::getenv("STARPU_HOME") && !std::getenv("STARPU_PERF_MODEL_DIR")) {
         std::error_code failure;

@@ -80,11 +80,48 @@ Matrices interpret(const OpCase& c, const Setup& s, InterpreterOptions options) 
     return y;
 }
 
+// d (sum over y of dy * y_k) / dx_i by central differences of the reference.
+Matrix numeric_gradient(const OpCase& c, const Matrices& values, size_t k, size_t i, const Matrix& dy) {
+    const auto total = [&](const Matrices& x) {
+        const Matrix y = c.reference(x)[k];
+        double sum = 0;
+        for (size_t j = 0; j < y.v.size(); ++j) sum += dy.v[j] * y.v[j];
+        return sum;
+    };
+    Matrices x = values;
+    Matrix gradient(x[i].rows, x[i].cols);
+    for (size_t j = 0; j < gradient.v.size(); ++j) {
+        x[i].v[j] = values[i].v[j] + difference_step;
+        const double above = total(x);
+        x[i].v[j] = values[i].v[j] - difference_step;
+        gradient.v[j] = (above - total(x)) / (2 * difference_step);
+        x[i].v[j] = values[i].v[j];
+    }
+    return gradient;
+}
+
 void compare(const OpCase& c, DType type, Extents e, const Setup& s, const Matrices& actual, const Matrices& expected) {
     ASSERT_EQ(actual.size(), expected.size());
-    for (size_t k = 0; k < actual.size(); ++k)
-        EXPECT_EQ(difference(actual[k], expected[k], tolerance(c, type, s.y[k].dtype(), e, expected[k], false)), "")
-            << "output " << k << ", " << text(e);
+    for (size_t k = 0; k < actual.size(); ++k) {
+        const double allowed = tolerance(c, type, s.y[k].dtype(), e, expected[k], false);
+        const std::string wrong = difference(actual[k], expected[k], allowed);
+        if (!wrong.empty()) ADD_FAILURE() << "output " << k << " for " << text(e) << ": " << wrong;
+    }
+}
+
+// Gradients that `read` gives against central differences.
+void compare_gradients(const OpCase& c, DType type, Extents e, const Setup& s, const Gradients& g,
+                       const std::function<Matrix(Tensor)>& read) {
+    for (size_t k = 0; k < s.y.size(); ++k)
+        for (size_t i = 0; i < s.x.size(); ++i) {
+            const Tensor dx = g.dx[k][i];
+            if (!dx) continue;
+            const Matrix expected = numeric_gradient(c, s.values, k, i, g.seed_values[k]);
+            const std::string wrong = difference(read(dx), expected, tolerance(c, type, dx.dtype(), e, expected, true));
+            if (!wrong.empty())
+                ADD_FAILURE() << "gradient of output " << k << " for input " << i << " for " << text(e) << ": "
+                              << wrong;
+        }
 }
 
 size_t implementations(const Graph& graph) {
@@ -128,26 +165,6 @@ void check_orders(const OpCase& c, DType type, std::mt19937_64& random) {
     for (int i = 0; i < 3; ++i) compare(c, type, e, s, interpret(c, s, {.shuffle = &random}), expected);
 }
 
-// d (sum over y of dy * y_k) / dx_i by central differences of the reference.
-Matrix numeric_gradient(const OpCase& c, const Matrices& values, size_t k, size_t i, const Matrix& dy) {
-    const auto total = [&](const Matrices& x) {
-        const Matrix y = c.reference(x)[k];
-        double sum = 0;
-        for (size_t j = 0; j < y.v.size(); ++j) sum += dy.v[j] * y.v[j];
-        return sum;
-    };
-    Matrices x = values;
-    Matrix gradient(x[i].rows, x[i].cols);
-    for (size_t j = 0; j < gradient.v.size(); ++j) {
-        x[i].v[j] = values[i].v[j] + difference_step;
-        const double above = total(x);
-        x[i].v[j] = values[i].v[j] - difference_step;
-        gradient.v[j] = (above - total(x)) / (2 * difference_step);
-        x[i].v[j] = values[i].v[j];
-    }
-    return gradient;
-}
-
 Matrices draw_suitable(const OpCase& c, DType type, Extents e, std::mt19937_64& random) {
     for (int tries = 0; tries < 100000; ++tries) {
         Matrices values = draw(c, type, e, random);
@@ -165,14 +182,8 @@ void check_gradient(const OpCase& c, DType type, Extents e, int64_t tile, std::m
         for (size_t i = 0; i < s.x.size(); ++i) run.write(s.x[i], s.values[i]);
         for (size_t k = 0; k < s.y.size(); ++k) run.write(g.seeds[k], g.seed_values[k]);
         run.run(c.step(0));
-        for (size_t k = 0; k < s.y.size(); ++k)
-            for (size_t i = 0; i < s.x.size(); ++i) {
-                if (!g.dx[k][i]) continue;
-                const Matrix expected = numeric_gradient(c, s.values, k, i, g.seed_values[k]);
-                const double allowed = tolerance(c, type, g.dx[k][i].dtype(), e, expected, true);
-                EXPECT_EQ(difference(run.read(g.dx[k][i]), expected, allowed), "")
-                    << "gradient of output " << k << " for input " << i << ", implementation " << implementation;
-            }
+        SCOPED_TRACE("implementation " + std::to_string(implementation));
+        compare_gradients(c, type, e, s, g, [&](Tensor t) { return run.read(t); });
     }
 }
 
@@ -186,6 +197,12 @@ void check_gradients(const OpCase& c, DType type, std::mt19937_64& random) {
     check_gradient(c, type, {3, 5, 3}, 1, random);
 }
 
+Matrix read(Executor& executor, int plan, Tensor t) {
+    Matrix m(t.shape().rows, t.shape().cols);
+    m.v = executor.read(plan, t);
+    return m;
+}
+
 void check_cuda(const OpCase& c, DType type, const Runtime& runtime, std::mt19937_64& random) {
     const auto compare_on_device = [&](Extents e, int64_t tile) {
         SCOPED_TRACE("tile " + std::to_string(tile));
@@ -196,10 +213,7 @@ void check_cuda(const OpCase& c, DType type, const Runtime& runtime, std::mt1993
         for (int64_t step = 0; step < c.steps; ++step) executor.submit(plan, c.step(step));
         executor.wait();
         Matrices actual;
-        for (Tensor t : s.y) {
-            actual.emplace_back(t.shape().rows, t.shape().cols);
-            actual.back().v = executor.read(plan, t);
-        }
+        for (Tensor t : s.y) actual.push_back(read(executor, plan, t));
         compare(c, type, e, s, actual, c.reference(s.values));
     };
     for (Extents e : plain_extents) compare_on_device(e, 0);
@@ -217,15 +231,7 @@ void check_cuda_gradients(const OpCase& c, DType type, const Runtime& runtime, s
     for (size_t k = 0; k < s.y.size(); ++k) executor.write(plan, g.seeds[k], g.seed_values[k].v);
     executor.submit(plan, c.step(0));
     executor.wait();
-    for (size_t k = 0; k < s.y.size(); ++k)
-        for (size_t i = 0; i < s.x.size(); ++i) {
-            if (!g.dx[k][i]) continue;
-            const Matrix expected = numeric_gradient(c, s.values, k, i, g.seed_values[k]);
-            Matrix actual(expected.rows, expected.cols);
-            actual.v = executor.read(plan, g.dx[k][i]);
-            EXPECT_EQ(difference(actual, expected, tolerance(c, type, g.dx[k][i].dtype(), e, expected, true)), "")
-                << "gradient of output " << k << " for input " << i;
-        }
+    compare_gradients(c, type, e, s, g, [&](Tensor t) { return read(executor, plan, t); });
 }
 
 class CheckTest : public testing::Test {

@@ -1,0 +1,102 @@
+// core/scheduler.h - a scheduling policy is a struct with push() and pop(); `Policy<P>` makes a StarPU policy of it, and
+// schedulers/plugin.cpp exports all of them to any StarPU program (STARPU_SCHED_LIB, STARPU_SCHED).
+#pragma once
+#include <starpu.h>
+#include <starpu_scheduler.h>
+
+#include <climits>
+#include <cmath>
+#include <vector>
+
+namespace tessera {
+
+// StarPU's mutex: under simulation its threads are not the system's.
+class PolicyMutex {
+ public:
+    PolicyMutex() { starpu_pthread_mutex_init(&mutex_, nullptr); }
+    ~PolicyMutex() { starpu_pthread_mutex_destroy(&mutex_); }
+    // Others may look at this worker while it waits.
+    void lock() {
+        starpu_worker_relax_on();
+        starpu_pthread_mutex_lock(&mutex_);
+        starpu_worker_relax_off();
+    }
+    void unlock() { starpu_pthread_mutex_unlock(&mutex_); }
+
+ private:
+    starpu_pthread_mutex_t mutex_;
+};
+
+inline std::vector<starpu_sched_policy*>& our_policies() {
+    static std::vector<starpu_sched_policy*> all;
+    return all;
+}
+
+// Workers that can run the task. To be asked before the task can be taken by one of them: then it may be gone.
+inline std::vector<unsigned> able_workers(starpu_task* task) {
+    auto* workers = starpu_sched_ctx_get_worker_collection(task->sched_ctx);
+    starpu_sched_ctx_iterator it;
+    std::vector<unsigned> able;
+    workers->init_iterator_for_parallel_tasks(workers, &it, task);
+    while (workers->has_next(workers, &it)) {
+        const unsigned worker = unsigned(workers->get_next(workers, &it));
+        if (starpu_worker_can_execute_task_first_impl(worker, task, nullptr)) able.push_back(worker);
+    }
+    return able;
+}
+inline void wake_one(const std::vector<unsigned>& workers) {
+    for (unsigned worker : workers)
+        if (starpu_wake_worker_relax_light(int(worker))) return;
+}
+
+// The implementation that the task's performance model says is fastest on this worker; one that has no time yet goes
+// first, so that it gets one.
+inline unsigned fastest_implementation(starpu_task* task, unsigned worker) {
+    unsigned mask = 0;
+    if (!starpu_worker_can_execute_task_impl(worker, task, &mask)) return 0;
+    unsigned best = 0;
+    double best_us = INFINITY;
+    if ((mask & (mask - 1)) == 0) return unsigned(__builtin_ctz(mask));  // the only one
+    for (unsigned i = 0; i < STARPU_MAXIMPLEMENTATIONS; ++i) {
+        if (!(mask >> i & 1)) continue;
+        const double us = starpu_task_worker_expected_length(task, worker, task->sched_ctx, i);
+        if (std::isnan(us)) return i;
+        if (us < best_us) best = i, best_us = us;
+    }
+    return best;
+}
+
+// P: name, description, `void push(starpu_task*)`, `starpu_task* pop(unsigned worker)`; both lock for themselves.
+template <class P>
+class Policy {
+ public:
+    Policy() {
+        policy_.init_sched = [](unsigned context) {
+            if (!starpu_sched_ctx_min_priority_is_set(context)) starpu_sched_ctx_set_min_priority(context, INT_MIN);
+            if (!starpu_sched_ctx_max_priority_is_set(context)) starpu_sched_ctx_set_max_priority(context, INT_MAX);
+            starpu_sched_ctx_set_policy_data(context, new P);
+        };
+        policy_.deinit_sched = [](unsigned context) { delete self(context); };
+        policy_.add_workers = [](unsigned context, int* workers, unsigned count) {
+            for (unsigned i = 0; i < count; ++i) {
+                if (workers[i] != starpu_worker_get_id()) starpu_wake_worker_locked(workers[i]);
+                starpu_sched_ctx_worker_shares_tasks_lists(workers[i], context);
+            }
+        };
+        policy_.push_task = [](starpu_task* task) {
+            self(task->sched_ctx)->push(task);
+            return 0;
+        };
+        policy_.pop_task = [](unsigned context) { return self(context)->pop(unsigned(starpu_worker_get_id_check())); };
+        policy_.policy_name = P::name;
+        policy_.policy_description = P::description;
+        policy_.worker_type = STARPU_WORKER_LIST;
+        our_policies().push_back(&policy_);
+    }
+
+ private:
+    static P* self(unsigned context) { return static_cast<P*>(starpu_sched_ctx_get_policy_data(context)); }
+    starpu_sched_policy policy_{};
+};
+
+}  // namespace tessera
