@@ -1,5 +1,6 @@
 #include "core/config.h"
 
+#include <charconv>
 #include <cstdlib>
 #include <functional>
 #include <limits>
@@ -19,9 +20,9 @@ bool parse_switch(const std::string& v, const std::string& name) {
     throw UsageError(name + "='" + v + "' is neither 0 nor 1");
 }
 int64_t parse_positive(const std::string& v, const std::string& name, int64_t most) {
-    char* end = nullptr;
-    const long long n = std::strtoll(v.c_str(), &end, 10);
-    if (v.empty() || *end || n < 1 || n > most)
+    int64_t n = 0;
+    const auto [end, failure] = std::from_chars(v.data(), v.data() + v.size(), n);
+    if (failure != std::errc{} || end != v.data() + v.size() || n < 1 || n > most)
         throw UsageError(name + "='" + v + "' is not a whole number from 1 to " + std::to_string(most));
     return n;
 }
@@ -95,18 +96,18 @@ std::string environment_page() {
 }
 
 int64_t parse_size(const std::string& text, const std::string& what) {
-    char* end = nullptr;
-    const long long n = text.empty() || text[0] < '0' || text[0] > '9' ? -1 : std::strtoll(text.c_str(), &end, 10);
+    int64_t n = 0;
+    const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), n);
     int shift = -1;
-    if (n >= 0) {
-        const std::string unit = end;
+    if (failure == std::errc{}) {
+        const std::string unit(end, text.data() + text.size());
         const std::vector<std::string> units = {"", "K", "M", "G", "T"};
         for (size_t i = 0; i < units.size(); ++i)
             if (unit == units[i]) shift = int(i) * 10;
     }
     if (shift < 0 || n < 1 || n > (std::numeric_limits<int64_t>::max() >> shift))
         throw UsageError(what + " '" + text + "' is not a size", "write a positive number of bytes, or one with K, M, G or T");
-    return int64_t(n) << shift;
+    return n << shift;
 }
 
 }  // namespace tessera

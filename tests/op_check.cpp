@@ -14,22 +14,9 @@ std::vector<OpCase>& cases() {
     return all;
 }
 
-// Errors allowed, in units of the type's epsilon. A gradient is a chain of operations, each rounded to its type.
-struct Allowance {
-    double value, gradient;
-};
-constexpr Allowance allowance(DType t) {
-    switch (t) {
-        case DType::f32:
-            return {4, 16};
-        case DType::f64:
-            return {4, 16};
-        case DType::bf16:
-            return {2, 4};
-        default:
-            return {0, 0};
-    }
-}
+// Errors allowed, in units of an epsilon: of the type in which results, and sums between tiles, are stored, and of the
+// type in which they are computed. A gradient is a chain of operations, each rounded to its type.
+constexpr double stored_error = 1, computed_error = 4, gradient_chain = 4;
 // Central differences in double with this step lose half of the digits.
 constexpr double difference_step = 1e-5, difference_error = 1e-8;
 
@@ -82,19 +69,15 @@ Matrices interpret(const OpCase& c, const Setup& s, InterpreterOptions options) 
 
 // d (sum over y of dy * y_k) / dx_i by central differences of the reference.
 Matrix numeric_gradient(const OpCase& c, const Matrices& values, size_t k, size_t i, const Matrix& dy) {
-    const auto total = [&](const Matrices& x) {
-        const Matrix y = c.reference(x)[k];
-        double sum = 0;
-        for (size_t j = 0; j < y.v.size(); ++j) sum += dy.v[j] * y.v[j];
-        return sum;
-    };
     Matrices x = values;
     Matrix gradient(x[i].rows, x[i].cols);
     for (size_t j = 0; j < gradient.v.size(); ++j) {
         x[i].v[j] = values[i].v[j] + difference_step;
-        const double above = total(x);
+        const Matrix above = c.reference(x)[k];
         x[i].v[j] = values[i].v[j] - difference_step;
-        gradient.v[j] = (above - total(x)) / (2 * difference_step);
+        const Matrix below = c.reference(x)[k];
+        for (size_t l = 0; l < dy.v.size(); ++l)
+            gradient.v[j] += dy.v[l] * (above.v[l] - below.v[l]) / (2 * difference_step);
         x[i].v[j] = values[i].v[j];
     }
     return gradient;
@@ -346,14 +329,14 @@ std::string difference(const Matrix& actual, const Matrix& expected, double tole
 }
 
 double tolerance(const OpCase& c, DType type, DType result, Extents e, const Matrix& expected, bool gradient) {
-    if (facts(result).epsilon == 0) return 0;
-    if (facts(type).epsilon == 0) type = result;
-    const DType coarse = facts(type).epsilon > facts(result).epsilon ? type : result;
-    const Allowance a = allowance(coarse);
-    const double scale = std::max(largest(expected), c.scale);
-    const double rounding = c.tolerance_factor * (gradient ? a.gradient : a.value) * facts(coarse).epsilon *
-                            std::sqrt(double(c.reduction(e))) * scale;
-    return rounding + (gradient ? difference_error * std::max(1.0, scale) : 0);
+    const double stored = facts(result).epsilon, length = std::sqrt(double(c.reduction(e)));
+    if (stored == 0 || (c.tolerance_factor == 0 && !gradient)) return 0;
+    const double coarse = std::max(stored, facts(type).epsilon),
+                 fine = type == DType::f64 ? coarse : facts(DType::f32).epsilon;
+    const double scale = std::max(largest(expected), c.scale * length);
+    const double rounding =
+        stored_error * coarse * std::min(length, 4.0) + computed_error * fine * length * c.tolerance_factor;
+    return (gradient ? gradient_chain * rounding + difference_error : rounding) * scale;
 }
 
 void register_cpu_tests() {

@@ -37,9 +37,9 @@ struct OpCase {
     std::function<Matrices(const Matrices& x)> reference = {};  // shares no code with the op
     std::vector<DType> types = {DType::f32, DType::f64, DType::bf16};
     bool gradient = true;
-    double tolerance_factor = 1;
+    double tolerance_factor = 1;                                                     // 0: exact
     std::function<int64_t(Extents)> reduction = [](Extents) { return int64_t(1); };  // terms per sum, for the tolerance
-    double scale = 0.1;  // errors are relative to the largest result, or to this if that is less
+    double scale = 0.1;  // errors are relative to the largest result, or to scale sqrt(reduction) if that is less
     int64_t steps = 1;
     std::function<Step(int64_t)> step = [](int64_t number) { return Step{number, 0, 0, nullptr}; };
     // Inputs of the gradient check are drawn again until this holds.

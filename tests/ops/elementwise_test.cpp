@@ -1,4 +1,6 @@
 // add, mul, scale, scale_by, copy, assign, fill, cast.
+#include <gtest/gtest.h>
+
 #include "plain.h"
 
 namespace tessera::test {
@@ -53,21 +55,17 @@ const Declare fill_case{
          },
      .gradient = false}};
 
-OpCase copy_of(const std::string& name, std::vector<DType> types, bool gradient) {
+OpCase copy_of(const std::string& name, double low, double high, std::vector<DType> types, bool gradient) {
     return {.name = name,
-            .inputs = rectangles(1, 0, 200),
+            .inputs = rectangles(1, low, high),
             .build = [](Graph&, const auto& x) { return std::vector{copy(x[0])}; },
             .reference = [](const Matrices& x) { return x; },
             .types = std::move(types),
             .gradient = gradient,
             .tolerance_factor = 0};
 }
-const Declare copy_real{[] {
-    OpCase c = copy_of("copy", {DType::f32, DType::f64, DType::bf16}, true);
-    c.tolerance_factor = 1;  // the gradients of the reference are differences
-    return c;
-}()};
-const Declare copy_whole{copy_of("copy_whole", {DType::i32, DType::u8}, false)};
+const Declare copy_real{copy_of("copy", -1, 1, {DType::f32, DType::f64, DType::bf16}, true)};
+const Declare copy_whole{copy_of("copy_whole", 0, 200, {DType::i32, DType::u8}, false)};
 const Declare assign_case{
     {.name = "assign",
      .inputs =
@@ -90,13 +88,36 @@ OpCase cast_to(DType to, std::vector<DType> from, bool gradient = true) {
             .build = [to](Graph&, const auto& x) { return std::vector{cast(x[0], to)}; },
             .reference = [](const Matrices& x) { return x; },
             .types = std::move(from),
-            .gradient = gradient,
-            .tolerance_factor = 0.25};
+            .gradient = gradient};
 }
 const Declare cast_to_f32{cast_to(DType::f32, {DType::f32, DType::f64, DType::bf16})};
 const Declare cast_to_f64{cast_to(DType::f64, {DType::f32, DType::bf16})};
 const Declare cast_to_bf16{cast_to(DType::bf16, {DType::f32, DType::f64})};
 const Declare cast_whole{cast_to(DType::f32, {DType::i32, DType::u8}, false)};
+
+// To nearest, ties to even; NaN stays NaN; what is too large becomes infinite.
+TEST(Cast, RoundsToNearestEven) {
+    const double tie = 0x1p-8, above = 0x1p-24;
+    const std::vector<double> from = {
+        1 + tie,  1 + 3 * tie, 1 + tie + above, 1 + tie - above, -1 - tie, 0x1.fffffep127, INFINITY, NAN,
+        0x1p-133, -0.0};
+    const std::vector<double> to = {1, 1 + 4 * tie, 1 + 2 * tie, 1, -1, INFINITY, INFINITY, NAN, 0x1p-133, -0.0};
+    for (DType type : {DType::f32, DType::f64}) {
+        Graph g;
+        Tensor x = g.value("x", {1, int64_t(from.size())}, type), y = cast(x, DType::bf16);
+        g.keep(y);
+        Interpreter run(g);
+        Matrix values(1, int64_t(from.size()));
+        values.v = from;
+        run.write(x, values);
+        run.run();
+        const Matrix actual = run.read(y);
+        for (size_t i = 0; i < to.size(); ++i)
+            EXPECT_TRUE(actual.v[i] == to[i] || (std::isnan(actual.v[i]) && std::isnan(to[i])))
+                << from[i] << " became " << actual.v[i] << ", not " << to[i];
+        EXPECT_TRUE(std::signbit(actual.v.back()));
+    }
+}
 
 }  // namespace
 }  // namespace tessera::test
