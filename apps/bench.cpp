@@ -157,12 +157,12 @@ Command add_bench(CLI::App& app) {
     auto f = std::make_shared<Flags>();
     app.require_subcommand(1);
     CLI::App* overhead = app.add_subcommand("overhead", "Microseconds per task beyond a bare starpu_task_submit");
-    overhead->add_option("--tasks", f->tasks)->capture_default_str()->check(CLI::PositiveNumber);
+    overhead->add_option("--tasks", f->tasks)->capture_default_str()->check(whole_number(1));
     CLI::App* product = app.add_subcommand("gemm", "One n x n product per worker against bare BLAS calls on as many threads");
-    product->add_option("--n", f->n)->capture_default_str()->check(CLI::PositiveNumber);
-    product->add_option("--repeat", f->repeat, "Products per worker and round")->capture_default_str()->check(CLI::PositiveNumber);
+    product->add_option("--n", f->n)->capture_default_str()->check(whole_number(1));
+    product->add_option("--repeat", f->repeat, "Products per worker and round")->capture_default_str()->check(whole_number(1));
     for (CLI::App* sub : {overhead, product}) {
-        sub->add_option("--rounds", f->rounds, "Interleaved repetitions")->capture_default_str()->check(CLI::PositiveNumber);
+        sub->add_option("--rounds", f->rounds, "Interleaved repetitions")->capture_default_str()->check(whole_number(1));
         sub->add_flag("--json", f->common.json, "Last line of stdout is one JSON object");
     }
     return [f, overhead] {

@@ -2,6 +2,7 @@
 // Exit 0, 1 (failure: one line says what and a hint says what to do), 2 (usage).
 #include <starpu.h>  // under simulation it renames main
 
+#include <algorithm>
 #include <iostream>
 
 #include "apps/options.h"
@@ -13,6 +14,22 @@ static int fail(const std::string& message, const std::string& hint, int code) {
     std::cerr << "error: " << message << "\n";
     if (!hint.empty()) std::cerr << "hint: " << hint << "\n";
     return code;
+}
+
+// The first word that nobody knows, with what is like it there: CLI11 says only that a subcommand is required.
+static std::pair<std::string, std::string> unknown_word(const CLI::App& at) {
+    const auto words = at.remaining();
+    if (words.empty()) return {};
+    const auto flag = std::find_if(words.begin(), words.end(), [](const std::string& w) { return w.starts_with("-"); });
+    std::vector<std::string> known;
+    if (flag != words.end()) {
+        for (const CLI::Option* o : at.get_options()) known.push_back(o->get_name());
+        const std::string word = flag->substr(0, flag->find('='));
+        return {"unknown option '" + word + "'", suggestion(word, known)};
+    }
+    for (const CLI::App* sub : at.get_subcommands({})) known.push_back(sub->get_name());
+    if (known.empty()) return {"unexpected argument '" + words[0] + "'", ""};
+    return {"unknown command '" + words[0] + "'", suggestion_or_list(words[0], known)};
 }
 
 static int run(int argc, char** argv) {
@@ -38,12 +55,14 @@ static int run(int argc, char** argv) {
         std::cout << "tessera 0.1.0\n";
         return 0;
     } catch (const CLI::ParseError& e) {
-        std::vector<std::string> known;
-        for (auto* sub : app.get_subcommands()) known.push_back(sub->get_name());
-        std::string text = e.what();
+        const CLI::App* at = &app;
+        std::string help = "tessera ";
+        while (!at->get_subcommands().empty()) at = at->get_subcommands()[0], help += at->get_name() + " ";
+        auto [text, hint] = unknown_word(*at);
+        if (text.empty()) text = e.what();
         for (char& c : text)
             if (c == '\n') c = ' ';
-        return fail(text, "tessera " + (known.empty() ? "" : known[0] + " ") + "--help", 2);
+        return fail(text, hint.empty() ? help + "--help" : hint, 2);
     }
     for (auto& [sub, command] : commands)
         if (sub->parsed()) return command();

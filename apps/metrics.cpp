@@ -16,7 +16,8 @@ Metrics::Metrics(const std::filesystem::path& path, int64_t keep_steps) : path_(
         std::ifstream old(path);
         for (std::string line; std::getline(old, line);) {
             const auto j = nlohmann::json::parse(line, nullptr, false);
-            if (j.is_object() && j.value("step", keep_steps) < keep_steps) kept += line + "\n";
+            if (!j.is_object() || !j.contains("step") || !j["step"].is_number_integer()) continue;
+            if (j["step"].get<int64_t>() < keep_steps) kept += line + "\n";
         }
     }
     write_file(path, kept);

@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <charconv>
+#include <cmath>
 #include <fstream>
 
 #include "core/error.h"
@@ -10,7 +12,7 @@ namespace tessera {
 
 void CommonOptions::add_to(CLI::App& app) {
     const std::string group = "Common";
-    app.add_option("--seed", seed, "All random numbers follow from it")->capture_default_str()->group(group);
+    app.add_option("--seed", seed, "All random numbers follow from it")->capture_default_str()->check(whole_number(0))->group(group);
     app.add_flag("--deterministic", deterministic, "Same bits under every policy and number of workers; slower")->group(group);
     app.add_flag("--serial", serial, "One operation after another, as frameworks run")->group(group);
     app.add_option("--gpu-memory", gpu_memory, "Limit of each GPU's memory, e.g. 4G")->type_name("SIZE")->group(group);
@@ -36,6 +38,30 @@ ExecutorOptions CommonOptions::executor(const Config& config) const {
     o.serial = serial;
     o.steps_in_flight = config.steps_in_flight;
     return o;
+}
+
+CLI::Validator whole_number(int64_t least) {
+    return CLI::Validator(
+        [least](std::string& text) {
+            int64_t value = 0;
+            const char* end = text.data() + text.size();
+            const auto [stop, error] = std::from_chars(text.data(), end, value);
+            const bool ok = error == std::errc() && stop == end && value >= least;
+            return ok ? "" : "'" + text + "' is not a whole number of at least " + std::to_string(least);
+        },
+        "");
+}
+
+CLI::Validator positive_number() {
+    return CLI::Validator(
+        [](std::string& text) {
+            double value = 0;
+            const char* end = text.data() + text.size();
+            const auto [stop, error] = std::from_chars(text.data(), end, value);
+            const bool ok = error == std::errc() && stop == end && value > 0 && std::isfinite(value);
+            return ok ? "" : "'" + text + "' is not a positive number";
+        },
+        "");
 }
 
 DType parse_dtype(const std::string& text) {

@@ -41,19 +41,19 @@ void add_flags(CLI::App& app, Flags& f) {
     app.add_option("--activation", f.activation, join(activation_names(), ", "))->capture_default_str()->group("Network");
     app.add_option("--dropout", f.dropout, "Probability of dropping a hidden value")->capture_default_str()->group("Network");
     app.add_option("--dtype", f.dtype, "f32, f64, or bf16 (weights stay f32)")->capture_default_str()->group("Network");
-    app.add_option("--epochs", f.epochs)->capture_default_str()->check(CLI::PositiveNumber)->group("Training");
-    app.add_option("--batch", f.batch)->capture_default_str()->check(CLI::PositiveNumber)->group("Training");
+    app.add_option("--epochs", f.epochs)->capture_default_str()->check(whole_number(1))->group("Training");
+    app.add_option("--batch", f.batch)->capture_default_str()->check(whole_number(1))->group("Training");
     app.add_option("--optimizer", f.optimizer.kind, "sgd, adam or adamw")->capture_default_str()->group("Training");
-    app.add_option("--lr", f.learning_rate, "Learning rate; default 0.1 for sgd, 0.001 for adam and adamw")->check(CLI::PositiveNumber)->group("Training");
+    app.add_option("--lr", f.learning_rate, "Learning rate; default 0.1 for sgd, 0.001 for adam and adamw")->check(positive_number())->group("Training");
     app.add_option("--momentum", f.optimizer.momentum, "For sgd")->capture_default_str()->group("Training");
     app.add_flag("--nesterov", f.optimizer.nesterov, "For sgd")->group("Training");
     app.add_option("--weight-decay", f.optimizer.weight_decay, "L2 for sgd and adam, decoupled for adamw")->capture_default_str()->group("Training");
     app.add_option("--clip", f.optimizer.clip, "Largest global norm of the gradients; 0 does not clip")->capture_default_str()->group("Training");
     app.add_option("--schedule", f.schedule, "constant, step or cosine, each with :N warm-up steps")->capture_default_str()->group("Training");
     app.add_option("--label-smoothing", f.label_smoothing)->capture_default_str()->group("Training");
-    app.add_option("--tile", f.tile, "Largest extent of a tile of batch or weights; 0 chooses")->capture_default_str()->check(CLI::NonNegativeNumber)->group("Execution");
+    app.add_option("--tile", f.tile, "Largest extent of a tile of batch or weights; 0 chooses")->capture_default_str()->check(whole_number(0))->group("Execution");
     app.add_option("--checkpoint", f.checkpoint, "Folder for checkpoint.safetensors")->type_name("DIR")->group("Output");
-    app.add_option("--every", f.every, "Steps between checkpoints; 0: at the end of every epoch")->capture_default_str()->check(CLI::NonNegativeNumber)->group("Output");
+    app.add_option("--every", f.every, "Steps between checkpoints; 0: at the end of every epoch")->capture_default_str()->check(whole_number(0))->group("Output");
     app.add_flag("--resume", f.resume, "Go on from the checkpoint if there is one")->group("Output");
     app.add_option("--metrics", f.metrics, "One JSON line per step and epoch")->type_name("FILE.jsonl")->group("Output");
     app.add_option("--plot", f.plot, "Curves of loss and accuracy")->type_name("FILE.svg")->group("Output");
@@ -107,7 +107,7 @@ const Flags& checked(const Flags& f) {
     if (f.validation != -1 && !(f.validation >= 0 && f.validation < 1)) throw UsageError("--validation must be in [0, 1)");
     if (f.resume && f.checkpoint.empty()) throw UsageError("--resume needs --checkpoint DIR");
     if (f.every > 0 && f.checkpoint.empty()) throw UsageError("--every needs --checkpoint DIR");
-    if (f.network != "mlp") throw UsageError("unknown network '" + f.network + "'", suggestion(f.network, {"mlp"}));
+    if (f.network != "mlp") throw UsageError("unknown network '" + f.network + "'", suggestion_or_list(f.network, {"mlp"}));
     if (!f.plot.empty()) require_writable(f.plot, "--plot");
     if (!f.common.dag.empty()) require_writable(f.common.dag, "--dag");
     if (!f.metrics.empty()) require_writable(f.metrics, "--metrics");
@@ -196,6 +196,7 @@ std::map<std::string, std::string> Training::facts() const {
             {"weight_decay", number(o.weight_decay)},
             {"clip", number(o.clip)},
             {"label_smoothing", number(flags_.label_smoothing)},
+            {"schedule", flags_.schedule},
             {"seed", std::to_string(flags_.common.seed)}};
 }
 

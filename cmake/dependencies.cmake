@@ -16,6 +16,11 @@ find_library(ONEDNN_LIBRARY dnnl REQUIRED)
 add_library(oneDNN::oneDNN UNKNOWN IMPORTED)
 set_target_properties(oneDNN::oneDNN PROPERTIES IMPORTED_LOCATION ${ONEDNN_LIBRARY} INTERFACE_INCLUDE_DIRECTORIES ${ONEDNN_INCLUDE})
 
+find_path(GLPK_INCLUDE glpk.h REQUIRED)
+find_library(GLPK_LIBRARY glpk REQUIRED)
+add_library(GLPK::GLPK UNKNOWN IMPORTED)
+set_target_properties(GLPK::GLPK PROPERTIES IMPORTED_LOCATION ${GLPK_LIBRARY} INTERFACE_INCLUDE_DIRECTORIES ${GLPK_INCLUDE})
+
 # StarPU's two flavours share one soname: RPATH, which wins over LD_LIBRARY_PATH, keeps a program with its own.
 add_link_options(-Wl,--disable-new-dtags)
 set(CMAKE_BUILD_RPATH ${STARPU_LIBRARY_DIRS} ${STARPU_LIBDIR})

@@ -74,7 +74,7 @@ Tensor retile(Tensor x, const Grid& grid) {
     Tensor y = g.value("retile", x.shape(), x.dtype(), grid);
     Node node;
     node.op = "retile", node.inputs = {x}, node.outputs = {y};
-    node.attributes = to_string(x.grid()) + " to " + to_string(grid);
+    node.attributes = to_string(x.grid()) + " to " + to_string(y.grid());  // `grid` may lie in the graph, which grew
     const auto lower = [=]<class T>(Lowering& to) {
         int64_t row = 0;
         for (int64_t i = 0; i < y.grid().rows(); row += y.grid().row_extents[size_t(i++)]) {

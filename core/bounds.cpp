@@ -25,9 +25,12 @@ double area_bound(const std::vector<WorkClass>& classes, const std::vector<int>&
     std::vector<double> value{0};
     const auto entry = [&](int r, int c, double v) { row.push_back(r), col.push_back(c), value.push_back(v); };
     double unit = 0;  // keeps the coefficients near 1
-    for (const auto& c : classes)
-        for (double t : c.time_s)
-            if (std::isfinite(t)) unit = std::max(unit, t);
+    for (const auto& c : classes) {
+        bool anywhere = false;
+        for (size_t k = 0; k < workers.size(); ++k)
+            if (std::isfinite(c.time_s[k]) && workers[k] > 0) unit = std::max(unit, c.time_s[k]), anywhere = true;
+        if (!anywhere) throw Error("area bound: no time is known for one kind of task on any worker");
+    }
     if (unit == 0) return 0;
     for (int k = 0; k < kinds; ++k) {
         glp_set_row_bnds(lp.get(), n + k + 1, GLP_UP, 0, 0);
@@ -35,7 +38,6 @@ double area_bound(const std::vector<WorkClass>& classes, const std::vector<int>&
     }
     for (int i = 0; i < n; ++i) {
         glp_set_row_bnds(lp.get(), i + 1, GLP_FX, classes[size_t(i)].count, classes[size_t(i)].count);
-        bool anywhere = false;
         for (int k = 0; k < kinds; ++k) {
             const double t = classes[size_t(i)].time_s[size_t(k)];
             if (!std::isfinite(t) || workers[size_t(k)] == 0) continue;
@@ -43,9 +45,7 @@ double area_bound(const std::vector<WorkClass>& classes, const std::vector<int>&
             glp_set_col_bnds(lp.get(), x, GLP_LO, 0, 0);
             entry(i + 1, x, 1);
             entry(n + k + 1, x, t / unit);
-            anywhere = true;
         }
-        if (!anywhere) throw Error("area bound: no time is known for one kind of task on any worker");
     }
     glp_load_matrix(lp.get(), int(row.size()) - 1, row.data(), col.data(), value.data());
     glp_smcp control;

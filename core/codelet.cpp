@@ -150,7 +150,9 @@ void run_body(void* cl_arg, void** buffers, bool on_cuda, void (*body)(void** bu
     try {
         body(buffers, static_cast<char*>(cl_arg) + args_offset, int(state.plan->tasks[size_t(run.task)].tiles.size()));
         if (state.run->check_nan) check_finite(run, buffers, on_cuda);
-    } catch (const std::exception& e) { state.run->error.report(where(run) + ": " + e.what()); }
+    } catch (const std::exception& e) {
+        state.run->error.report(where(run) + ": " + e.what());
+    } catch (...) { state.run->error.report(where(run) + ": something that is no std::exception was thrown"); }
     const int worker = starpu_worker_get_id();
     if (worker >= 0 && !on_cuda && !state.cpu_times.empty()) {
         Timing& t = state.cpu_times[size_t(worker)][size_t(state.class_of_task[size_t(run.task)])];

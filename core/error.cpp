@@ -39,6 +39,11 @@ std::string suggestion(std::string_view word, const std::vector<std::string>& kn
     return best ? "did you mean '" + *best + "'?" : "";
 }
 
+std::string suggestion_or_list(std::string_view word, const std::vector<std::string>& known) {
+    const std::string close = suggestion(word, known);
+    return close.empty() ? "known: " + join(known, ", ") : close;
+}
+
 std::string join(const std::vector<std::string>& words, std::string_view separator) {
     std::string all;
     for (const auto& w : words) all += (all.empty() ? "" : std::string(separator)) + w;

@@ -32,6 +32,7 @@ void check_starpu(int code, std::string_view call, const std::string& hint = {})
 
 // "did you mean 'x'?" for the known word closest to `word` (edit distance up to 3), or an empty string.
 std::string suggestion(std::string_view word, const std::vector<std::string>& known);
+std::string suggestion_or_list(std::string_view word, const std::vector<std::string>& known);  // else "known: a, b"
 
 // Joins with ", ".
 std::string join(const std::vector<std::string>& words, std::string_view separator = ", ");

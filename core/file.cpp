@@ -12,7 +12,18 @@
 namespace tessera {
 namespace fs = std::filesystem;
 
-AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
+// Renaming replaces what is there: a link's target is meant, not the link, and a device or pipe must survive.
+static fs::path replaceable(const fs::path& path) {
+    std::error_code failure;
+    const auto status = fs::status(path, failure);
+    if (fs::is_directory(status)) throw Error("cannot write '" + path.string() + "': it is a folder, not a file");
+    if (fs::exists(status) && !fs::is_regular_file(status)) throw Error("cannot write '" + path.string() + "': not a regular file");
+    if (!fs::is_symlink(fs::symlink_status(path, failure))) return path;
+    const fs::path target = fs::weakly_canonical(path, failure);
+    return failure ? path : target;
+}
+
+AtomicFile::AtomicFile(fs::path path) : path_(replaceable(path)) {
     temporary_ = path_.string() + ".tmp-" + std::to_string(getpid());
     descriptor_ = open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     check_system(descriptor_ >= 0, "cannot write '" + path_.string() + "'", "is the folder there, and writable?");
@@ -81,7 +92,6 @@ void write_file(const fs::path& path, std::string_view text) {
 }
 
 void require_writable(const fs::path& path, std::string_view what) {
-    if (fs::is_directory(path)) throw Error(std::string(what) + " '" + path.string() + "' is a folder, not a file");
     try {
         AtomicFile probe(path);
     } catch (const Error& e) { throw Error(std::string(what) + ": " + e.what(), e.hint()); }

@@ -60,9 +60,7 @@ void check_policy() {
     const char* wanted = std::getenv("STARPU_SCHED");
     const auto known = known_policies();
     if (wanted && std::find(known.begin(), known.end(), wanted) == known.end()) {
-        const std::string close = suggestion(wanted, known);
-        throw UsageError(std::string("STARPU_SCHED='") + wanted + "' is not a scheduling policy",
-                         (close.empty() ? "" : close + " ") + "known: " + join(known));
+        throw UsageError(std::string("STARPU_SCHED='") + wanted + "' is not a scheduling policy", suggestion_or_list(wanted, known));
     }
 }
 
@@ -96,7 +94,7 @@ void set_limits(const RuntimeOptions& o) {
     if (free_mib < 64) throw Error("the disk of the swap folder '" + o.swap + "' has only " + std::to_string(free_mib) + " MiB free");
     setenv("STARPU_LIMIT_CPU_MEM", std::to_string(*o.host_memory_bytes / mebibyte).c_str(), 1);
     setenv("STARPU_DISK_SWAP", o.swap.c_str(), 1);
-    set_default("STARPU_DISK_SWAP_BACKEND", "unistd_o_direct");
+    set_default("STARPU_DISK_SWAP_BACKEND", "unistd");  // its O_DIRECT sibling asserts on tiles that are not whole pages
     set_default("STARPU_DISK_SWAP_SIZE", std::to_string(free_mib * 9 / 10));
 }
 

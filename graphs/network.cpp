@@ -20,11 +20,14 @@ std::vector<std::string> activation_names() {
 Activation parse_activation(const std::string& text) {
     for (auto& [name, activation] : activations)
         if (name == text) return activation;
-    throw UsageError("unknown activation '" + text + "'", suggestion(text, activation_names()));
+    throw UsageError("unknown activation '" + text + "'", suggestion_or_list(text, activation_names()));
 }
 
 static std::function<double(int64_t, int64_t)> uniform(uint64_t seed, uint64_t stream, double bound, int64_t cols) {
-    return [=](int64_t i, int64_t j) { return (2 * double(random_uniform(seed, stream, uint64_t(i * cols + j))) - 1) * bound; };
+    // Rounded to float in every type, so that f64 starts where f32 does.
+    return [=](int64_t i, int64_t j) {
+        return double(float((2 * double(random_uniform(seed, stream, uint64_t(i * cols + j))) - 1) * bound));
+    };
 }
 
 Network mlp(Params& params, const NetworkOptions& o) {
@@ -63,7 +66,7 @@ Network mlp(Params& params, const NetworkOptions& o) {
 
 Network make_network(const std::string& name, Params& params, const NetworkOptions& o) {
     if (name == "mlp") return mlp(params, o);
-    throw UsageError("unknown network '" + name + "'", suggestion(name, {"mlp"}));
+    throw UsageError("unknown network '" + name + "'", suggestion_or_list(name, {"mlp"}));
 }
 
 }  // namespace tessera

@@ -1,6 +1,7 @@
 #include "graphs/optimizer.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/error.h"
 
@@ -10,9 +11,9 @@ Optimizer::Optimizer(OptimizerOptions options, const Params& weights) : options_
     const auto& o = options_;
     const std::vector<std::string> kinds = {"sgd", "adam", "adamw"};
     if (std::find(kinds.begin(), kinds.end(), o.kind) == kinds.end())
-        throw UsageError("unknown optimizer '" + o.kind + "'", suggestion(o.kind, kinds));
+        throw UsageError("unknown optimizer '" + o.kind + "'", suggestion_or_list(o.kind, kinds));
     if (!(o.momentum >= 0 && o.momentum < 1)) throw UsageError("--momentum must be in [0, 1)");
-    if (!(o.weight_decay >= 0)) throw UsageError("--weight-decay must not be negative");
+    if (!(o.weight_decay >= 0 && std::isfinite(o.weight_decay))) throw UsageError("--weight-decay must be finite and not negative");
     if (!(o.clip >= 0)) throw UsageError("--clip must not be negative");
     if (o.nesterov && (o.kind != "sgd" || o.momentum == 0)) throw UsageError("--nesterov needs sgd with momentum");
     std::vector<std::string> suffixes;

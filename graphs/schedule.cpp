@@ -18,7 +18,7 @@ Schedule parse_schedule(const std::string& text) {
     else if (kind == "cosine")
         s.kind = Schedule::Kind::cosine;
     else
-        throw UsageError("unknown schedule '" + kind + "'", suggestion(kind, {"constant", "step", "cosine"}));
+        throw UsageError("unknown schedule '" + kind + "'", suggestion_or_list(kind, {"constant", "step", "cosine"}));
     if (colon == std::string::npos) return s;
     const std::string warmup = text.substr(colon + 1);
     if (warmup.empty() || warmup.size() > 9 || warmup.find_first_not_of("0123456789") != std::string::npos)

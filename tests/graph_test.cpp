@@ -276,6 +276,17 @@ TEST(Graph, BackwardAppendsOnlyAndSums) {
     EXPECT_FALSE(d[1]);  // nothing depends on it
 }
 
+// A grid given by reference may belong to a value of the graph, whose values move when it grows.
+TEST(Graph, RetileTakesTheGridOfAnotherValue) {
+    Graph g;
+    Tensor x = g.value("x", {4, 4}, DType::f32), like = g.value("like", {4, 4}, DType::f32, {{1, 3}, {2, 2}});
+    for (int i = 0; i < 100; ++i) {
+        const Tensor y = retile(x, like.grid());
+        EXPECT_EQ(y.grid(), like.grid());
+        EXPECT_EQ(g.nodes().back().attributes, "4 x 4 to 1+3 x 2+2");
+    }
+}
+
 TEST(Graph, PrintNamesOpsShapesAndAttributes) {
     Graph g;
     Tensor a = g.value("a", {2, 3}, DType::f32), b = g.value("b", {4, 3}, DType::f32);

@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Outputs that cannot be written and checkpoints that cannot be read: one line naming file, tensor and numbers; what
+# was there before survives.
+set -euo pipefail
+source "$(dirname "$0")/app_common.sh.inc"
+begin "$@"
+command=("$program" train mlp --data digits:200 --batch 50 --epochs 1 --hidden 16 --quiet)
+bad() { expect_error 1 "$1" "${command[@]}" "${@:2}"; }
+
+# --- paths ---
+mkdir folder; echo precious >file
+for flag in metrics plot dag; do
+  bad "--$flag.*'none/x'" --$flag none/x
+  bad "--$flag.*'folder'" --$flag folder
+  bad "--$flag.*'file/x'" --$flag file/x
+  bad "--$flag" --$flag "$(printf 'n%.0s' $(seq 300))"
+done
+bad "'file'" --checkpoint file
+bad "'file/x'" --checkpoint file/x
+mkdir -p ck/checkpoint.safetensors; bad "checkpoint.safetensors'" --checkpoint ck; rm -rf ck
+expect "a file in the way is left alone" grep -qx precious file
+ln -s gone/x dangling; bad "metrics" --metrics dangling
+if [ "$(id -u)" = 0 ]; then
+  if mknod full c 1 7 2>/dev/null && { echo x >full; } 2>/dev/null; then note 'this device is never full'; fi
+  if [ -c full ]; then  # a device must neither be filled nor replaced
+    for flag in metrics plot dag; do bad "--$flag.*'full'" --$flag full; done
+    expect "a device is still a device" test -c full
+    rm -f full
+  fi
+  mkdir frozen; touch frozen/old
+  if chattr +i frozen 2>/dev/null; then
+    bad "--metrics.*'frozen/x'" --metrics frozen/x
+    bad "'frozen" --checkpoint frozen
+    bad "'frozen" --checkpoint frozen/new
+    chattr -i frozen
+  else note 'no chattr: a read-only folder was not tried'; fi
+else
+  mkdir frozen; chmod 555 frozen; bad "--metrics.*'frozen/x'" --metrics frozen/x; bad "'frozen" --checkpoint frozen; chmod 755 frozen
+fi
+mkfifo pipe; bad "--metrics.*'pipe'" --metrics pipe; expect "a pipe is still a pipe" test -p pipe
+echo old >target; ln -s target link
+expect_ok "${command[@]}" --metrics link && expect "a link's target is written, the link stays" test -L link -a -s target && expect "the target is new" grep -q loss target
+expect "no temporary file is left" test -z "$(find . -name '*.tmp-*')"
+
+# --- a full disk: a mount of our own, gone with its namespace ---
+if unshare -m true 2>/dev/null && unshare -m sh -c "mount -t tmpfs -o size=64k none folder" 2>/dev/null; then
+  on_full_disk() { unshare -m bash -c 'mount -t tmpfs -o size='"$1"' none folder && "${@:1}"' _ "${@:2}"; }
+  expect_error 1 "checkpoint.safetensors.*No space" on_full_disk 24k "${command[@]}" --checkpoint folder
+  expect_error 1 "No space" on_full_disk 4k "${command[@]}" --batch 1 --metrics folder/m
+  expect_error 1 "No space" on_full_disk 4k "${command[@]}" --plot folder/p.svg
+  # The checkpoint of a wider disk survives a save that finds no room; resuming says what it found.
+  unshare -m bash -c 'mount -t tmpfs -o size=160k none folder; "$@" --checkpoint folder; sum=$(cksum <folder/checkpoint.safetensors)
+    head -c 400k /dev/zero >folder/ballast 2>/dev/null; "$@" --checkpoint folder --seed 2; echo "exit $?"
+    [ "$sum" = "$(cksum <folder/checkpoint.safetensors)" ] && echo survived; ls folder' _ "${command[@]}" >full.txt 2>&1 </dev/null || true
+  expect "a save without room exits 1" grep -qx 'exit 1' full.txt
+  expect "the old checkpoint survives it" grep -qx survived full.txt
+  expect "no temporary file is left of it" test "$(grep -c tmp- full.txt || true)" = 0
+  [ "$failures" = 0 ] || sed 's/^/  /' full.txt | cut -c1-160 | tail -5
+else note 'mounts are not allowed here: full disks were not tried'; fi
+
+# --- checkpoints that do not fit the run ---
+ck=ck/checkpoint.safetensors
+expect_ok "${command[@]}" --checkpoint ck && cp $ck good
+resume() { expect_error 1 "$1" "${command[@]}" --epochs 2 --checkpoint ck --resume "${@:2}"; }
+mismatch() { resume "$ck.*$1" "${@:2}"; expect "the refused checkpoint is untouched ($1)" cmp -s $ck good; }
+command=("$program" train mlp --data digits:200 --quiet)
+mismatch 'hidden 16.*17' --batch 50 --hidden 17
+mismatch 'hidden 16.*16,16' --batch 50 --hidden 16,16
+mismatch 'optimizer sgd.*adam' --batch 50 --hidden 16 --optimizer adam --lr 0.1
+mismatch 'batch 50.*40' --batch 40 --hidden 16
+mismatch 'seed 1.*2' --batch 50 --hidden 16 --seed 2
+mismatch 'dtype f32.*f64' --batch 50 --hidden 16 --dtype f64
+mismatch 'lr 0.1.*0.2' --batch 50 --hidden 16 --lr 0.2
+mismatch 'activation relu.*tanh' --batch 50 --hidden 16 --activation tanh
+mismatch 'samples 200.*300' --batch 50 --hidden 16 --data digits:300
+mismatch 'schedule' --batch 50 --hidden 16 --schedule cosine:2
+command=("$program" train mlp --data digits:200 --batch 50 --hidden 16 --quiet)
+
+# --- damaged ones ---
+size=$(stat -c %s good)
+damaged() { resume "$ck.*${1:-}"; cp good $ck; }                                     # pattern
+poke() { printf "%b" "$2" | dd of=$ck bs=1 seek="$1" conv=notrunc status=none; }     # offset, bytes
+swap_text() { sed "s|$1|$2|" good >$ck; cmp -s good $ck && fail "'$1' is not in the header"; return 0; }
+for keep in 0 1 7 8 9 100 $((size / 2)) $((size - 1)); do head -c "$keep" good >$ck; damaged; done
+cat good good >$ck; damaged
+printf x >>$ck; damaged
+for offset in 0 1 2 3 4 5 6 7; do poke $offset '\xff'; damaged; done                 # the header's length
+poke 0 '\0\0\0\0\0\0\0\0'; damaged
+poke 8 'X'; damaged
+poke 9 '\0\0\0\0'; damaged
+poke 60 '\xff\xfe'; damaged
+poke 8 '{"a":[[[[[[[[[['; damaged
+head -c 3000 /dev/urandom >$ck; damaged
+echo '{"this is": "json, not safetensors"}' >$ck; damaged
+{ printf '\x02\0\0\0\0\0\0\0{}'; } >$ck; damaged
+swap_text '"F32"' '"F64"'; damaged
+swap_text '"F32"' '"Q99"'; damaged
+swap_text '\[16,784\]' '[784,16]'; damaged 'fc0.weight.*784.*16'
+swap_text '\[16,784\]' '[16,-84]'; damaged
+swap_text '\[16,784\]' '[99,999]'; damaged
+swap_text 'fc1.weight"' 'fc9.weight"'; damaged "fc1.weight"
+swap_text '"step":"4"' '"step":"x"'; damaged 'step'
+swap_text '"step":"4"' '"stop":"4"'; damaged 'step'
+swap_text '"step":"4"' '"step":"9"'; damaged 'step 9.*8'
+swap_text '"data_offsets":\[0,' '"data_offsets":[8,'; damaged
+rm $ck; mkdir $ck; resume "checkpoint.safetensors'"; rm -rf $ck; mkfifo $ck; resume "checkpoint.safetensors'"; rm -f $ck
+random=0; while [ $random -lt 12 ]; do  # one wrong byte in the header: read, or refused in one line; never a crash
+  at=$((RANDOM % 900)); cp good $ck; poke $at "\\x$(printf %02x $((RANDOM % 256)))"
+  got=0; checks=$((checks + 1)); timeout 60 "${command[@]}" --epochs 1 --checkpoint ck --resume >out.txt 2>err.txt </dev/null || got=$?
+  if [ $got -gt 1 ] || { [ $got = 1 ] && [ -n "$(error_noise err.txt)" ]; }; then fail "byte $at changed: exit $got"; cut -c1-200 err.txt | head -3; fi
+  random=$((random + 1))
+done
+finish

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Training with tiles on disk gives the bits of training without; limits and folders that cannot work are one clear line.
+set -euo pipefail
+source "$(dirname "$0")/app_common.sh.inc"
+begin "$@"
+wide=("$program" train mlp --data digits:600 --hidden 2048,2048 --epochs 1 --deterministic --quiet --json)
+small=("$program" train mlp --data digits:200 --batch 50 --hidden 16 --epochs 1 --quiet)
+
+mkdir swap
+[ "$(df -Pm swap | awk 'NR == 2 { print $4 }')" -gt 500 ] || skip "500 MiB of free disk are needed"
+if expect_ok "${wide[@]}" --metrics free.jsonl; then
+  free_peak=$(sed -nE '$s/.*"sum":([0-9]+).*/\1/p' out.txt)
+  losses free.jsonl >free.txt
+fi
+if limit_s=200 expect_ok "${wide[@]}" --metrics tight.jsonl --host-memory 64M --swap swap; then
+  losses tight.jsonl >tight.txt
+  expect "the losses have the same bits with 64 MiB of memory" cmp -s free.txt tight.txt
+  expect "the loss is that of the last step" test "$(json_value train_loss out.txt)" = "$(tail -n 1 free.txt | cut -d' ' -f2)"
+  expect "live tiles stay below 64 MiB in main memory ($(grep -oE '"per_node":\[[0-9,]*' out.txt); $free_peak without)" \
+    test "$(sed -nE '$s/.*"per_node":\[([0-9]+).*/\1/p' out.txt)" -le $((64 << 20))
+  expect "no file is left in the swap folder" test -z "$(find swap -type f)"
+  expect "no folder is left in the swap folder" test -z "$(find swap -mindepth 1)"
+fi
+rm -rf swap; mkdir swap; touch swap/mine
+limit_s=200 expect_ok "${wide[@]}" --host-memory 96M --swap swap --checkpoint ck --every 2 || true
+expect "files of others in the swap folder stay" test -e swap/mine
+limit_s=200 expect_ok "${wide[@]}" --resume --host-memory 96M --swap swap --checkpoint ck || true  # written with, read with a limit
+limit_s=200 expect_ok "${wide[@]}" --resume --checkpoint ck || true                                # and without
+
+# --- killed out of core: what is left does not stop the next run ---
+"${wide[@]}" --host-memory 64M --swap swap --epochs 99 >out.txt 2>err.txt </dev/null & victim=$!
+sleep 2; kill -9 $victim; wait $victim 2>/dev/null || true
+limit_s=200 expect_ok "${wide[@]}" --host-memory 64M --swap swap --metrics again.jsonl && { losses again.jsonl >again.txt; expect "the same bits after a killed run" cmp -s free.txt again.txt; }
+rm -rf swap; mkdir swap
+
+# --- limits ---
+expect_error 1 'memory limit of [0-9]+ bytes is below the largest task: [a-z_0-9]+ in .* needs [0-9]+' "${wide[@]}" --host-memory 2M --swap swap
+expect_error 1 'below the largest task' "${wide[@]}" --host-memory 32M --swap swap
+expect "a refused run leaves nothing in the swap folder" test -z "$(find swap -mindepth 1)"
+limit_s=200 expect_ok "${wide[@]}" --epochs 1 --host-memory 24M --swap swap --tile 512 || true  # the hint of that error helps
+
+# --- folders ---
+touch file
+expect_error 1 "'gone'" "${small[@]}" --host-memory 64M --swap gone
+expect_error 1 "'file'" "${small[@]}" --host-memory 64M --swap file
+expect_error 1 "'file/x'" "${small[@]}" --host-memory 64M --swap file/x
+expect "a missing swap folder is not made" test ! -e gone
+mkdir frozen
+if [ "$(id -u)" != 0 ]; then
+  chmod 555 frozen; expect_error 1 "swap folder 'frozen'" "${small[@]}" --host-memory 64M --swap frozen; chmod 755 frozen
+elif chattr +i frozen 2>/dev/null; then
+  expect_error 1 "swap folder 'frozen'" "${small[@]}" --host-memory 64M --swap frozen; chattr -i frozen
+else note 'no chattr: a read-only folder was not tried'; fi
+if unshare -m sh -c 'mount -t tmpfs -o size=8m none frozen' 2>/dev/null; then
+  expect_error 1 "'frozen'.* [0-9]+ MiB" unshare -m bash -c 'mount -t tmpfs -o size=8m none frozen && "$@"' _ "${small[@]}" --host-memory 64M --swap frozen
+  # Large enough to start, too small for what must go there: a clear end, neither a hang nor an abort.
+  expect_error 1 'swap|disk|space|memory' unshare -m bash -c 'mount -t tmpfs -o size=70m none frozen && "$@"' _ "${wide[@]}" --hidden 4096,4096 --host-memory 220M --swap frozen
+else note 'mounts are not allowed here: a small disk was not tried'; fi
+finish

@@ -1,0 +1,220 @@
+// scheduler_test.cpp - every policy, StarPU's and ours, trains to the same losses; ours load into any StarPU program;
+// those that choose among implementations choose the faster one. Each in a process of its own.
+#include <starpu.h>
+#include <starpu_scheduler.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdlib>
+#include <thread>
+
+#include "core/random.h"
+#include "tests/child.h"
+#include "tests/policies.h"
+#include "tests/tiny_training.h"
+
+namespace tessera {
+namespace {
+
+using namespace testing_tools;
+
+constexpr double tolerance = 1e-4;  // contributions commute and implementations differ: rounding only
+
+int train_role(const std::vector<std::string>&) {
+    const Runtime runtime(with_workers(2));
+    std::printf("%s\n", runtime.policy().c_str());
+    TinyTraining t;
+    t.train.batch = 48, t.train.tile_batch = 16, t.network.tile_features = 12, t.steps = 6;
+    for (double loss : losses_of(runtime, t, make_digits(200, 1))) std::printf("%.9g\n", loss);
+    return 0;
+}
+
+TEST(EveryPolicy, TrainsToTheSameLosses) {
+    std::vector<double> expected;
+    int count = 0;
+    for (const auto& [policy, o] : run_under_every_policy("train")) {
+        const auto lines = lines_of(o.out);
+        EXPECT_TRUE(o.code == 0 && lines.size() == 7) << policy << ": " << o.all();
+        if (o.code != 0 || lines.size() != 7) continue;
+        EXPECT_EQ(lines[0], policy) << "another policy ran";
+        std::vector<double> losses;
+        for (size_t i = 1; i < lines.size(); ++i) losses.push_back(std::stod(lines[i]));
+        if (expected.empty()) expected = losses;
+        for (size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(losses[i], expected[i], tolerance) << policy << ", step " << i;
+        ++count;
+    }
+    EXPECT_GE(count, 10);
+    ASSERT_FALSE(expected.empty());
+    EXPECT_NE(expected.back(), expected.front());
+}
+
+TEST(Choice, WithoutAVariableAPolicyIsChosenThatExists) {
+    const Outcome o = run_role("train");
+    ASSERT_EQ(o.code, 0) << o.all();
+    const Runtime runtime;
+    const auto known = known_policies();
+    EXPECT_NE(std::find(known.begin(), known.end(), lines_of(o.out)[0]), known.end()) << o.out;
+}
+
+TEST(Choice, AnUnknownPolicyIsRefusedWithASuggestion) {
+    for (const auto& [wrong, right] : {std::pair("dmdass", "dmdas"), std::pair("Eager", "eager"), std::pair("lisst", "list")}) {
+        const Outcome o = run_role("train", {}, {{"STARPU_SCHED", wrong}});
+        EXPECT_EQ(o.code, 2) << o.all();
+        EXPECT_NE(o.err.find(std::string("'") + wrong + "' is not a scheduling policy"), std::string::npos) << o.all();
+        EXPECT_NE(o.err.find(std::string("did you mean '") + right + "'?"), std::string::npos) << o.all();
+    }
+    EXPECT_EQ(run_role("train", {}, {{"STARPU_SCHED", ""}}).code, 2) << "an empty name is none";
+}
+
+TEST(Choice, APluginThatIsNoneIsRefused) {
+    Outcome o = run_role("train", {}, {{"STARPU_SCHED_LIB", "/no/such/plugin.so"}});
+    EXPECT_EQ(o.code, 2) << o.all();
+    EXPECT_NE(o.err.find("STARPU_SCHED_LIB cannot be loaded: /no/such/plugin.so"), std::string::npos) << o.all();
+    o = run_role("train", {}, {{"STARPU_SCHED_LIB", "libm.so.6"}});
+    EXPECT_EQ(o.code, 2) << o.all();
+    EXPECT_NE(o.err.find("holds no scheduling policy"), std::string::npos) << o.all();
+}
+
+// --- our plug-in in a program that knows nothing of Tessera ------------------------------------------------------
+
+std::vector<std::string> plugin_policies(std::string& library) {
+    const Runtime runtime;
+    const char* found = std::getenv("STARPU_SCHED_LIB");
+    library = found ? found : "";
+    std::vector<std::string> stock, ours;
+    for (auto** p = starpu_sched_get_predefined_policies(); *p; ++p) stock.push_back((*p)->policy_name);
+    for (const auto& name : known_policies())
+        if (std::find(stock.begin(), stock.end(), name) == stock.end()) ours.push_back(name);
+    return ours;
+}
+
+struct PlainRun {
+    std::mutex mutex;
+    std::vector<int> priorities;  // in order of execution
+    std::atomic<bool> open{false};
+};
+void plain_body(void*[], void* argument) {
+    auto& [run, priority] = *static_cast<std::pair<PlainRun*, int>*>(argument);
+    while (priority == 0 && !run->open) std::this_thread::yield();  // holds its worker until all are submitted
+    std::lock_guard lock(run->mutex);
+    run->priorities.push_back(priority);
+}
+
+// Argument: number of workers. The first task per worker waits for the rest to be submitted.
+int plain_role(const std::vector<std::string>& arguments) {
+    starpu_conf conf;
+    starpu_conf_init(&conf);
+    conf.ncpus = std::stoi(arguments[0]), conf.ncuda = 0;
+    conf.precedence_over_environment_variables = 0;
+    if (starpu_init(&conf) != 0) return 1;
+    std::printf("%s\n", starpu_sched_get_sched_policy()->policy_name);
+    PlainRun run;
+    starpu_codelet codelet{};
+    codelet.cpu_funcs[0] = plain_body;
+    codelet.name = "plain";
+    std::vector<std::pair<PlainRun*, int>> all;
+    const int count = 1000, workers = int(starpu_worker_get_count());
+    for (int i = 0; i < workers; ++i) all.emplace_back(&run, 0);
+    for (int i = workers; i < count; ++i) all.emplace_back(&run, 1 + int(random_bits(1, 1, uint64_t(i)) % 500));
+    for (auto& one : all) {
+        starpu_task* task = starpu_task_create();
+        task->cl = &codelet, task->cl_arg = &one, task->cl_arg_size = sizeof one;
+        task->priority = one.second == 0 ? 1000 : one.second;
+        if (starpu_task_submit(task) != 0) return 1;
+    }
+    run.open = true;
+    starpu_task_wait_for_all();
+    starpu_shutdown();
+    std::printf("%zu\n", run.priorities.size());
+    std::puts(std::is_sorted(run.priorities.begin() + workers, run.priorities.end(), std::greater<>()) ? "by priority" : "in another order");
+    return 0;
+}
+
+TEST(Plugin, LoadsIntoPlainStarpu) {
+    std::string library;
+    const auto ours = plugin_policies(library);
+    if (library.empty()) GTEST_SKIP() << "skipped: no plug-in beside the library";
+    EXPECT_NE(std::find(ours.begin(), ours.end(), "list"), ours.end());
+    for (const auto& policy : ours)
+        for (const char* workers : {"1", "2"}) {
+            const Outcome o = run_role("plain", {workers}, {{"STARPU_SCHED_LIB", library}, {"STARPU_SCHED", policy}});
+            const auto lines = lines_of(o.out);
+            ASSERT_TRUE(o.code == 0 && lines.size() == 3) << policy << ": " << o.all();
+            EXPECT_EQ(lines[0], policy);
+            EXPECT_EQ(lines[1], "1000");
+            if (policy == "list" && *workers == '1') {
+                EXPECT_EQ(lines[2], "by priority");
+            }
+        }
+}
+
+// --- implementations ---------------------------------------------------------------------------------------------
+
+struct TwoSpeeds {
+    static constexpr auto name = "test_two_speeds", formula = "y = 1, slowly or fast";
+    static constexpr DType dtype = DType::f32;
+    using Args = NoArgs;
+    static inline std::mutex mutex;
+    static inline std::vector<bool> was_fast;  // in order of execution
+    static Cost cost(Args, Out<float> y) { return {1, bytes_of_views(y)}; }
+    static void write(Out<float> y, bool fast) {
+        y(0, 0) = 1;
+        std::lock_guard lock(mutex);
+        was_fast.push_back(fast);
+    }
+    static void cpu(Args, Out<float> y) { usleep(1000), write(y, false); }
+    static void cpu_fast(Args, Out<float> y) { usleep(50), write(y, true); }
+    static constexpr auto cpu_label = "slow";
+    static constexpr std::tuple cpu_alternatives{Named{"fast", &cpu_fast}};
+};
+const Register<TwoSpeeds> codelets;
+
+// Argument: "free", "deterministic" or "forced". Prints how many of the last 200 of 600 tasks ran the fast one.
+int two_speeds_role(const std::vector<std::string>& arguments) {
+    const Runtime runtime(with_workers(2));
+    ExecutorOptions options;
+    options.deterministic = arguments[0] == "deterministic";
+    if (arguments[0] == "forced") options.forced_implementation = 1;
+    Graph g;
+    Tensor y = g.value("y", {200, 1}, DType::f32, {cut(200, 1), {1}});
+    Node node;
+    node.op = "two_speeds", node.outputs = {y};
+    node.lower = [=](Lowering& to) {
+        for (int64_t i = 0; i < 200; ++i) to.task<TwoSpeeds>({}, to.tile(y, i, 0));
+    };
+    g.add(std::move(node));
+    g.keep(y);
+    Executor executor(runtime, options);
+    const int plan = executor.load(Plan(g));
+    for (int step = 0; step < 3; ++step) executor.submit(plan, {}), executor.wait();
+    std::printf("%ld\n", std::count(TwoSpeeds::was_fast.end() - 200, TwoSpeeds::was_fast.end(), true));
+    return 0;
+}
+int64_t fast_of_200(const std::string& policy, const std::string& mode) {
+    const TemporaryFolder cache("cache");  // no models yet
+    const Outcome o = run_role("two_speeds", {mode},
+                               {{"STARPU_SCHED", policy}, {"TESSERA_CACHE", cache.path.string()}, {"STARPU_HOME", std::nullopt}});
+    EXPECT_EQ(o.code, 0) << o.all();
+    return o.code == 0 ? std::stoll(o.out) : -1;
+}
+
+TEST(Implementations, TheFasterOneIsChosenOnceMeasured) {
+    for (const char* policy : {"list", "dmdas", "dmda"}) EXPECT_GE(fast_of_200(policy, "free"), 180) << policy;
+}
+TEST(Implementations, DeterministicRunsTheFirst) {
+    for (const char* policy : {"list", "dmdas", "lws"}) EXPECT_EQ(fast_of_200(policy, "deterministic"), 0) << policy;
+}
+TEST(Implementations, OneCanBeForced) {
+    for (const char* policy : {"list", "dmdas", "lws", "eager"}) EXPECT_EQ(fast_of_200(policy, "forced"), 200) << policy;
+}
+
+}  // namespace
+}  // namespace tessera
+
+int main(int argc, char** argv) {
+    using namespace tessera;
+    const int code = testing_tools::engine_main(
+        argc, argv, {{"train", train_role}, {"plain", plain_role}, {"two_speeds", two_speeds_role}});
+    return code;
+}
