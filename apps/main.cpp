@@ -65,7 +65,11 @@ static int run(int argc, char** argv) {
         return fail(text, hint.empty() ? help + "--help" : hint, 2);
     }
     for (auto& [sub, command] : commands)
-        if (sub->parsed()) return command();
+        if (sub->parsed()) {
+            const int code = command();
+            if (!std::cout.flush()) return fail("the results could not be written to stdout", "is its disk full?", 1);
+            return code;
+        }
     return 2;
 }
 

@@ -181,7 +181,10 @@ Training::Training(const Flags& f)
 std::map<std::string, std::string> Training::facts() const {
     const auto number = [](double x) { return nlohmann::json(x).dump(); };
     const auto& o = optimizer_.options();
-    return {{"network", flags_.network},
+    // A constant rate may go on for more epochs; the other schedules depend on the end.
+    const bool constant = parse_schedule(flags_.schedule).kind == Schedule::Kind::constant;
+    return {{"epochs", constant ? "any" : std::to_string(flags_.epochs)},
+            {"network", flags_.network},
             {"hidden", flags_.hidden},
             {"activation", flags_.activation},
             {"dtype", flags_.dtype},
@@ -230,7 +233,11 @@ void Training::epoch(int64_t number) {
         trainer_.step();
         take_results();
         const int64_t done = trainer_.next_step();
-        if (checkpoint_ && flags_.every > 0 && done % flags_.every == 0 && done != last) checkpoint_->save(done);
+        if (checkpoint_ && flags_.every > 0 && done % flags_.every == 0 && done != last) {
+            trainer_.wait();  // a run killed here resumes at this step: the metrics of all before must be in their file
+            take_results();
+            checkpoint_->save(done);
+        }
         if (done == first_step_ + 3) memory_.sample(executor_);
         const double spent = train_s_ + seconds_since(epoch_start_);
         ProgressState p;
@@ -248,7 +255,6 @@ void Training::epoch(int64_t number) {
     const double seconds = seconds_since(epoch_start_);
     train_s_ += seconds;
     memory_.sample(executor_);
-    if (checkpoint_) checkpoint_->save(last);
     const WorkerClock before = WorkerClock::now(runtime_, executor_);
     EpochSummary s;
     if (held_out().count > 0) s.test_accuracy = accuracy_ = trainer_.evaluate(held_out()).accuracy;
@@ -266,6 +272,7 @@ void Training::epoch(int64_t number) {
     nlohmann::json line = {{"epoch", number}, {"step", last - 1}, {"train_loss", s.loss}, {"train_accuracy", s.accuracy}, {"seconds", seconds}};
     if (std::isfinite(accuracy_)) line["test_accuracy"] = accuracy_;
     metrics_->line(line);
+    if (checkpoint_) checkpoint_->save(last);  // after the line: a run killed here resumes behind this epoch
     curves_.epoch_step.push_back(double(last)), curves_.accuracy.push_back(100 * accuracy_);
 }
 
@@ -308,10 +315,13 @@ void Training::print_result(double seconds) {
     const std::string accuracy_name = data_.separate_test ? "test accuracy" : "held-out accuracy";
     table.row({"network", flags_.network + ", " + human_count(double(weights_.elements())) + " parameters"});
     if (std::isfinite(accuracy_)) table.row({accuracy_name, fixed(100 * accuracy_, 2) + " %"});
-    table.row({"training", std::to_string(steps) + " steps in " + human_seconds(seconds) + ", " + human_count(double(samples_) / seconds) +
-                               " samples/s, " + fixed(flops_ / seconds * 1e-9, 1) + " GFLOP/s; set-up " + human_seconds(setup_s_)});
-    table.row({"efficiency", fixed(100 * efficiency, 1) + " % of the bound (" + bound.kind + ", " + human_seconds(bound_s) + ")" +
-                                 (efficiency > 1 ? "; above 100 % is suspicious: the machine's speed drifted" : "")});
+    if (steps == 0) table.row({"training", "nothing left to do: all " + std::to_string(trainer_.total_steps()) + " steps are done"});
+    if (steps > 0) {
+        table.row({"training", std::to_string(steps) + " steps in " + human_seconds(seconds) + ", " + human_count(double(samples_) / seconds) +
+                                   " samples/s, " + fixed(flops_ / seconds * 1e-9, 1) + " GFLOP/s; set-up " + human_seconds(setup_s_)});
+        table.row({"efficiency", fixed(100 * efficiency, 1) + " % of the bound (" + bound.kind + ", " + human_seconds(bound_s) + ")" +
+                                     (efficiency > 1 ? "; above 100 % is suspicious: the machine's speed drifted" : "")});
+    }
     table.row({"memory", human_bytes(memory_.total()) + " of live tiles at the peak, " + human_bytes(rss_bytes()) + " resident"});
     std::cout << table.text();
     Table workers({"worker", "tasks", "transfers", "idle"});

@@ -88,7 +88,8 @@ std::string environment_page() {
         "`TESSERA_*` name or a bad value is an\nerror. StarPU's own variables (`STARPU_SCHED`, `STARPU_NCPU`, "
         "`STARPU_NCUDA`, `STARPU_LIMIT_CUDA_MEM`, ...) are passed\nthrough and mean what StarPU's manual says; a misspelt "
         "`STARPU_SCHED`, which StarPU only warns about, is an error here.\nWhere you set none, Tessera chooses "
-        "`STARPU_SCHED=dmdas` and `STARPU_SILENT=1`, and keeps StarPU's files in its cache folder.\n\n"
+        "`STARPU_SCHED=list` on machines without a GPU and `dmdas` elsewhere, and\n`STARPU_SILENT=1`, and keeps StarPU's "
+        "files in its cache folder.\n\n"
         "| variable | value | default | meaning |\n|---|---|---|---|\n";
     for (const Variable& v : variables())
         page += "| `" + v.name + "` | " + v.type + " | " + v.fallback + " | " + v.meaning + " |\n";

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <climits>
 #include <cstring>
-#include <numeric>
 
 #include "core/error.h"
 
@@ -198,18 +197,22 @@ void Executor::write(int number, Tensor t, const std::vector<double>& from) {
         }
 }
 
+// Every worker of a memory holds the tiles of a task while it runs: below that sum StarPU waits for ever.
 void Executor::check_limits(const Plan& plan) const {
     if (plan.tasks.empty()) return;
-    const int64_t need = plan.largest_task_bytes();
     for (unsigned node = 0; node < starpu_memory_nodes_get_count(); ++node) {
         const auto kind = starpu_node_get_kind(node);
         if (kind != STARPU_CPU_RAM && kind != STARPU_CUDA_RAM) continue;
+        const auto workers = runtime_.workers();
+        const auto here = std::count_if(workers.begin(), workers.end(), [&](const WorkerInfo& w) { return w.node == node; });
+        const int64_t largest = plan.largest_task_bytes(), need = largest * std::max<int64_t>(1, here);
         const int64_t limit = runtime_.limit_bytes(node);
         if (limit == 0 || need <= limit || (kind == STARPU_CPU_RAM && options_.in_place)) continue;
         const TaskSpec& t = plan.largest_task();
-        throw Error("a memory limit of " + std::to_string(limit) + " bytes is below the largest task: " + t.codelet->name + " in " +
-                        plan.nodes[size_t(t.node)].name() + " needs " + std::to_string(need) + " bytes at once",
-                    "raise the limit or choose a smaller --tile");
+        throw Error("a memory limit of " + std::to_string(limit) + " bytes is too small: the largest task, " + t.codelet->name +
+                        " in " + plan.nodes[size_t(t.node)].name() + ", needs " + std::to_string(largest) + " bytes at once, and " +
+                        std::to_string(here) + " workers may run one each",
+                    "the least that works is " + std::to_string(need / (1 << 20) + 1) + "M; or choose a smaller --tile");
     }
 }
 
@@ -277,7 +280,8 @@ void Executor::prepare(Loaded& l) {
     l.state.cpu_times.assign(starpu_worker_get_count(), std::vector<Timing>(classes.size()));
 }
 
-void Executor::submit_task(Loaded& l, size_t index, const starpu_data_handle_t* handles, const Step& step) {
+void Executor::submit_task(Loaded& l, size_t index, const starpu_data_handle_t* handles, const Step& step,
+                           UnfinishedStep& unfinished) {
     const PreparedTask& p = l.tasks[index];
     starpu_task* task = starpu_task_create();
     task->cl = p.codelet;
@@ -292,6 +296,8 @@ void Executor::submit_task(Loaded& l, size_t index, const starpu_data_handle_t* 
     task->cl_arg = args;
     task->cl_arg_size = bytes;
     task->cl_arg_free = 1;
+    task->callback_func = task_finished;
+    task->callback_arg = &unfinished;
     task->nbuffers = int(p.count);
     auto* to_handles = task->handles;
     auto* to_modes = task->modes;
@@ -309,36 +315,52 @@ void Executor::submit_task(Loaded& l, size_t index, const starpu_data_handle_t* 
     }
 }
 
+void Executor::task_finished(void* argument) {
+    auto& step = *static_cast<UnfinishedStep*>(argument);
+    if (step.tasks_left.fetch_sub(1) != 1) return;
+    InFlight& all = *step.all;  // the step may be gone once its end is seen
+    starpu_pthread_mutex_lock(&all.mutex);
+    step.finished = true;
+    starpu_pthread_cond_signal(&all.one_finished);
+    starpu_pthread_mutex_unlock(&all.mutex);
+}
+
+void Executor::wait_for_place() {
+    starpu_pthread_mutex_lock(&in_flight_.mutex);
+    for (;;) {
+        std::erase_if(unfinished_, [](const auto& step) { return step->finished; });
+        if (int64_t(unfinished_.size()) < options_.steps_in_flight) break;
+        starpu_pthread_cond_wait(&in_flight_.one_finished, &in_flight_.mutex);
+    }
+    starpu_pthread_mutex_unlock(&in_flight_.mutex);
+}
+
 void Executor::submit(int number, const Step& step) {
     constexpr int64_t window = 20000;  // bounds StarPU's own memory within one very long step
     Loaded& l = *loaded_[size_t(number)];
     if (run_.error.failed()) throw_first_error();
-    while (int64_t(in_flight_.size()) >= options_.steps_in_flight) {
-        in_flight_.pop_front();
-        const int64_t left = std::accumulate(in_flight_.begin(), in_flight_.end(), int64_t(0));
-        starpu_task_wait_for_n_submitted(unsigned(left));
-    }
+    wait_for_place();
+    unfinished_.push_back(std::make_unique<UnfinishedStep>(&in_flight_, int64_t(l.tasks.size()), l.tasks.empty()));
     const auto* handles = l.handles[size_t(l.steps) % l.handles.size()].data();
     for (size_t i = 0; i < l.tasks.size(); ++i) {
-        submit_task(l, i, handles, step);
+        submit_task(l, i, handles, step, *unfinished_.back());
         if (options_.serial && l.tasks[i].last_of_node) starpu_task_wait_for_all();
         if (i % 1000 == 999 && starpu_task_nsubmitted() > window) starpu_task_wait_for_n_submitted(unsigned(window / 2));
     }
     ++l.steps;
     submitted_ += int64_t(l.tasks.size());
-    in_flight_.push_back(int64_t(l.tasks.size()));
     if (run_.error.failed()) throw_first_error();
 }
 
 void Executor::wait() {
     starpu_task_wait_for_all();
-    in_flight_.clear();
+    unfinished_.clear();
     if (run_.error.failed()) throw_first_error();
 }
 
 void Executor::throw_first_error() {
     starpu_task_wait_for_all();  // what is submitted drains with empty bodies
-    in_flight_.clear();
+    unfinished_.clear();
     throw Error(run_.error.take().value_or("a task failed"));
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 #include <starpu.h>
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <map>
@@ -50,6 +51,7 @@ class Executor {
     // Submits one step. Blocks only while more than steps_in_flight steps are unfinished. Throws what failed in a task.
     void submit(int number, const Step&);
     void wait();  // until all is done; throws what failed in a task
+    void drain() { starpu_task_wait_for_all(); }  // until all is done; failures stay for the next call that throws
     bool failed() const { return run_.error.failed(); }
 
     // Row-major values of a Param, or of a value of the last submitted step of a plan. Wait for their tasks only.
@@ -97,11 +99,24 @@ class Executor {
         int64_t steps = 0;
     };
 
+    // StarPU's mutex and condition: under simulation its threads are not the system's.
+    struct InFlight {
+        InFlight() { starpu_pthread_mutex_init(&mutex, nullptr), starpu_pthread_cond_init(&one_finished, nullptr); }
+        ~InFlight() { starpu_pthread_cond_destroy(&one_finished), starpu_pthread_mutex_destroy(&mutex); }
+        starpu_pthread_mutex_t mutex;
+        starpu_pthread_cond_t one_finished;
+    };
+    struct UnfinishedStep {
+        InFlight* all;
+        std::atomic<int64_t> tasks_left;
+        bool finished = false;  // under the mutex
+    };
+
     ParamStorage& storage(const Param&);
     void check_limits(const Plan&) const;
     void check_workers(const Plan&) const;
     void prepare(Loaded&);
-    void submit_task(Loaded&, size_t index, const starpu_data_handle_t* handles, const Step&);
+    void submit_task(Loaded&, size_t index, const starpu_data_handle_t* handles, const Step&, UnfinishedStep&);
     void throw_first_error();
     template <class F>
     void each_tile(const Param&, starpu_data_access_mode, F&&);
@@ -113,7 +128,10 @@ class Executor {
     std::unordered_map<const Param*, ParamStorage> params_;
     std::mutex params_mutex_;  // a checkpoint is read by another thread
     int64_t submitted_ = 0;
-    std::deque<int64_t> in_flight_;  // tasks of the unfinished steps, oldest first
+    static void task_finished(void* unfinished_step);
+    void wait_for_place();
+    InFlight in_flight_;
+    std::deque<std::unique_ptr<UnfinishedStep>> unfinished_;
 };
 
 }  // namespace tessera

@@ -5,12 +5,15 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <utility>
 
 #include "core/error.h"
 
 namespace tessera {
 namespace fs = std::filesystem;
+
+static fs::path folder_of(const fs::path& path) { return path.parent_path().empty() ? "." : path.parent_path(); }
 
 // Renaming replaces what is there: a link's target is meant, not the link, and a device or pipe must survive.
 static fs::path replaceable(const fs::path& path) {
@@ -53,7 +56,7 @@ void AtomicFile::commit() {
         errno = reason;
         check_system(false, "cannot rename to '" + path_.string() + "'");
     }
-    const fs::path folder = path_.parent_path().empty() ? "." : path_.parent_path();
+    const fs::path folder = folder_of(path_);
     if (int d = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); d >= 0) {
         fsync(d);  // makes the rename itself durable; not every file system offers it, so its failure is no error
         close(d);
@@ -91,9 +94,23 @@ void write_file(const fs::path& path, std::string_view text) {
     file.commit();
 }
 
+// Temporary files of processes that were killed: each may be as large as a checkpoint.
+static void remove_stale(const fs::path& path) {
+    const std::string prefix = path.filename().string() + ".tmp-";
+    std::error_code failure;
+    for (const auto& entry : fs::directory_iterator(folder_of(path), failure)) {
+        const std::string name = entry.path().filename().string();
+        if (!name.starts_with(prefix)) continue;
+        const std::string pid = name.substr(prefix.size());
+        if (pid.empty() || pid.size() > 9 || pid.find_first_not_of("0123456789") != std::string::npos) continue;
+        if (kill(pid_t(std::stol(pid)), 0) != 0 && errno == ESRCH) unlink(entry.path().c_str());
+    }
+}
+
 void require_writable(const fs::path& path, std::string_view what) {
     try {
         AtomicFile probe(path);
+        remove_stale(path);
     } catch (const Error& e) { throw Error(std::string(what) + ": " + e.what(), e.hint()); }
 }
 

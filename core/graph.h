@@ -1,6 +1,7 @@
 // core/graph.h - a network as data: values (2-D tensors cut into tiles) and nodes (operations on them).
 // Nothing here runs or touches StarPU. Gradients are nodes like any other; lowering (core/plan.h) makes tasks of nodes.
 #pragma once
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -115,7 +116,7 @@ class Graph {
     std::vector<Tensor> backward(Tensor of, Tensor seed, const std::vector<Tensor>& wrt,
                                  const std::function<Tensor(Tensor, Tensor)>& sum);
 
-    const std::vector<Value>& values() const { return values_; }
+    const std::deque<Value>& values() const { return values_; }
     const std::vector<Node>& nodes() const { return nodes_; }
     std::vector<bool> needed_nodes() const;  // true for nodes that lead to a kept value, an update or an effect
     std::string print() const;
@@ -133,7 +134,7 @@ class Graph {
     };
 
  private:
-    std::vector<Value> values_;
+    std::deque<Value> values_;  // addresses stay valid: Tensor gives references to them
     std::vector<Node> nodes_;
     std::vector<int> kept_;
     std::string layer_;

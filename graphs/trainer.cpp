@@ -72,7 +72,7 @@ void Trainer::arrived(int64_t step, double StepResult::*part, double value) {
     r.step = step, r.*part = value, ++r.parts;
 }
 
-Trainer::~Trainer() { starpu_task_wait_for_all(); }  // tasks in flight use our sinks and orders
+Trainer::~Trainer() { executor_.drain(); }  // tasks in flight use our sinks and orders
 
 int Trainer::make_plan(const BatchSource& source, int64_t batch, bool training) {
     Graph g;

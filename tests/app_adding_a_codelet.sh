@@ -40,16 +40,17 @@ done <excerpts
 
 # --- compiled as a file of its kind that is there ---
 cd "$build"
-compile() {  # FILE AS OBJECT: FILE of the copy by the command that compiles AS
-  local command
-  command=$(grep -F -- "-c $source/$2" <<<"$commands" | head -n 1)
-  [ -n "$command" ] || { fail "no command compiles $2"; return; }
-  command=${command//"CMakeFiles/"*([^ ])"/$2.o"/$3}
+compile() {  # FILE AS OBJECT: FILE of the copy by the command that compiles AS, whose own object stays as it is
+  local command object
+  command="$(grep -F -- " -c $source/$2" <<<"$commands" | head -n 1) "
+  object=$(sed -nE 's/.* -o ([^ ]+) .*/\1/p' <<<"$command")
+  [ -n "$object" ] || { fail "no command compiles $2"; return; }
+  command=${command//"$object"/$3}
+  command=${command/" -c $source/$2 "/ -c $copy/$1 }
   command=${command//"-I$source "/-I$copy }
   command=${command//"$source/tests/"/$copy/tests/}
-  eval "${command//"$source/$2"/$copy/$1}" >>"$scratch/build.log" 2>&1 || fail "$1 does not compile (build.log)"
+  eval "$command" >>"$scratch/build.log" 2>&1 || fail "$1 does not compile (build.log)"
 }
-shopt -s extglob
 objects=()
 for file in $files; do
   object=$scratch/$(basename "$file").o

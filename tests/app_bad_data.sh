@@ -32,7 +32,7 @@ mnist; idx_labels 41 >$labels; bad "$images.*40.*$labels.*41" mnist:m
 mnist; { bytes 0 0 8 1; be32 40; zeros 39; bytes 10; } >$labels; bad "$labels.*sample 39.*10" mnist:m
 mnist; mv $images x; mv $labels $images; mv x $labels; bad 'm/train' mnist:m             # swapped
 mnist; rm $labels; bad "no train-labels.*$images" mnist:m
-mnist; idx_images 40 | gzip -c | head -c 50 >$images.gz; rm $images; bad "$images.gz" mnist:m
+mnist; idx_images 40 | gzip -c | head -c 30 >$images.gz; rm $images; bad "$images.gz" mnist:m
 mnist; { bytes 31 139; zeros 50; } >$images.gz; rm $images; bad "$images.gz" mnist:m
 mnist; rm $images; mkdir $images; bad "$images" mnist:m                                  # a folder in place of the file
 mnist; { bytes 0 0 8 3; be32 4; be32 4; be32 2; zeros 32; } >m/t10k-images-idx3-ubyte; idx_labels 4 >m/t10k-labels-idx1-ubyte

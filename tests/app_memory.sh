@@ -3,7 +3,8 @@
 set -euo pipefail
 source "$(dirname "$0")/app_common.sh.inc"
 begin "$@"
-wide=("$program" train mlp --data digits:600 --hidden 2048,2048 --epochs 1 --deterministic --quiet --json)
+any=("$program" train mlp --data digits:600 --deterministic --quiet --json)
+wide=("${any[@]}" --hidden 2048,2048 --epochs 1)
 small=("$program" train mlp --data digits:200 --batch 50 --hidden 16 --epochs 1 --quiet)
 
 mkdir swap
@@ -28,16 +29,19 @@ limit_s=200 expect_ok "${wide[@]}" --resume --host-memory 96M --swap swap --chec
 limit_s=200 expect_ok "${wide[@]}" --resume --checkpoint ck || true                                # and without
 
 # --- killed out of core: what is left does not stop the next run ---
-"${wide[@]}" --host-memory 64M --swap swap --epochs 99 >out.txt 2>err.txt </dev/null & victim=$!
-sleep 2; kill -9 $victim; wait $victim 2>/dev/null || true
+"${any[@]}" --hidden 2048,2048 --epochs 99 --host-memory 64M --swap swap >out.txt 2>err.txt </dev/null & victim=$!
+sleep 2; kill -9 $victim 2>/dev/null || true; wait $victim 2>/dev/null || true
 limit_s=200 expect_ok "${wide[@]}" --host-memory 64M --swap swap --metrics again.jsonl && { losses again.jsonl >again.txt; expect "the same bits after a killed run" cmp -s free.txt again.txt; }
 rm -rf swap; mkdir swap
 
+# --- a policy that fetches ahead (the default with GPUs) must not fight over the last tiles of memory ---
+limit_s=60 expect_ok env STARPU_SCHED=dmdas "${wide[@]}" --host-memory 96M --swap swap --checkpoint ahead --every 2 || true
+
 # --- limits ---
-expect_error 1 'memory limit of [0-9]+ bytes is below the largest task: [a-z_0-9]+ in .* needs [0-9]+' "${wide[@]}" --host-memory 2M --swap swap
-expect_error 1 'below the largest task' "${wide[@]}" --host-memory 32M --swap swap
+expect_error 1 'memory limit of [0-9]+ bytes is too small: the largest task, [a-z_0-9]+ in .*, needs [0-9]+' "${wide[@]}" --host-memory 2M --swap swap
+expect_error 1 'too small: the largest task' "${wide[@]}" --host-memory 32M --swap swap
 expect "a refused run leaves nothing in the swap folder" test -z "$(find swap -mindepth 1)"
-limit_s=200 expect_ok "${wide[@]}" --epochs 1 --host-memory 24M --swap swap --tile 512 || true  # the hint of that error helps
+limit_s=200 expect_ok "${wide[@]}" --host-memory 24M --swap swap --tile 512 || true  # the hint of that error helps
 
 # --- folders ---
 touch file
@@ -54,6 +58,6 @@ else note 'no chattr: a read-only folder was not tried'; fi
 if unshare -m sh -c 'mount -t tmpfs -o size=8m none frozen' 2>/dev/null; then
   expect_error 1 "'frozen'.* [0-9]+ MiB" unshare -m bash -c 'mount -t tmpfs -o size=8m none frozen && "$@"' _ "${small[@]}" --host-memory 64M --swap frozen
   # Large enough to start, too small for what must go there: a clear end, neither a hang nor an abort.
-  expect_error 1 'swap|disk|space|memory' unshare -m bash -c 'mount -t tmpfs -o size=70m none frozen && "$@"' _ "${wide[@]}" --hidden 4096,4096 --host-memory 220M --swap frozen
+  limit_s=30 expect_error 1 'swap|disk|space|memory' unshare -m bash -c 'mount -t tmpfs -o size=70m none frozen && "$@"' _ "${any[@]}" --hidden 4096,4096 --host-memory 220M --swap frozen
 else note 'mounts are not allowed here: a small disk was not tried'; fi
 finish

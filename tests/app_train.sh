@@ -79,11 +79,25 @@ for policy in dmdas lws prio eager list dmda random; do
 done
 for type in f64 bf16; do expect_ok "${small[@]}" --quiet --dtype $type || true; done
 for activation in gelu tanh sigmoid silu none; do expect_ok "${small[@]}" --quiet --activation $activation || true; done
-for more in "--hidden none" "--hidden 1" "--batch 1 --data digits:20" "--batch 480 --validation 0.2" "--batch 7" "--tile 1 --batch 8 --data digits:16 --hidden 3" \
-  "--optimizer adamw --weight-decay 0.1" "--nesterov" "--momentum 0" "--clip 0.01" "--schedule step:3" "--schedule cosine:99" "--label-smoothing 0.1" "--dropout 0.5"; do
+while read -r more; do
   # shellcheck disable=SC2086
-  expect_ok "${train[@]}" --data digits:600 --hidden 16 --epochs 1 --quiet $more || true
-done
+  expect_ok "${train[@]}" --epochs 1 --quiet $more || true
+done <<'END'
+--data digits:600 --hidden none
+--data digits:600 --hidden 1
+--data digits:20 --hidden 16 --batch 1
+--data digits:600 --hidden 16 --batch 480 --validation 0.2
+--data digits:600 --hidden 16 --batch 7
+--data digits:16 --hidden 3 --tile 1 --batch 8
+--data digits:600 --hidden 16 --optimizer adamw --weight-decay 0.1
+--data digits:600 --hidden 16 --nesterov
+--data digits:600 --hidden 16 --momentum 0
+--data digits:600 --hidden 16 --clip 0.01
+--data digits:600 --hidden 16 --schedule step:3
+--data digits:600 --hidden 16 --schedule cosine:99
+--data digits:600 --hidden 16 --label-smoothing 0.1
+--data digits:600 --hidden 16 --dropout 0.5
+END
 
 # --- what must stop it ---
 expect_error 1 'loss is (NaN|infinite) at step [0-9]+ \(epoch 1\)' "${small[@]}" --lr 1e30 --quiet

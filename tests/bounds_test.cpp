@@ -19,7 +19,8 @@ constexpr double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std:
 constexpr double relative = 1e-9;
 
 void expect_close(double got, double expected, const std::string& what = {}) {
-    EXPECT_TRUE(std::abs(got - expected) <= relative * std::max(1e-12, std::abs(expected))) << got << " for " << expected << " " << what;
+    EXPECT_TRUE(std::abs(got - expected) <= relative * std::max(1e-12, std::abs(expected)))
+        << got << " for " << expected << " " << what;
 }
 
 // --- area --------------------------------------------------------------------------------------------------------
@@ -27,8 +28,8 @@ void expect_close(double got, double expected, const std::string& what = {}) {
 TEST(AreaBound, OneKindIsTheSumOverTheWorkers) {
     expect_close(area_bound({{10, {2.0}}}, {4}), 5);
     expect_close(area_bound({{10, {2.0}}, {3, {0.5}}, {1, {7.0}}}, {3}), 28.5 / 3);
-    expect_close(area_bound({{1e6, {1e-6}}}, {1}), 1);       // tiny and
-    expect_close(area_bound({{1, {1e6}}}, {2}), 5e5);        // huge times
+    expect_close(area_bound({{1e6, {1e-6}}}, {1}), 1);                     // tiny and
+    expect_close(area_bound({{1, {1e6}}}, {2}), 5e5);                      // huge times
     expect_close(area_bound({{1, {1e6}}, {1, {1e-6}}}, {1}), 1e6 + 1e-6);  // in one program
 }
 
@@ -68,7 +69,8 @@ double greedy(std::vector<WorkClass> classes, double workers0, double workers1) 
     for (auto& c : classes) load0 += c.count * c.time_s[0];
     for (auto& c : classes) {
         // x of the class move while kind 0 has more per worker: (load0 - x t0) / w0 = (load1 + x t1) / w1
-        const double x = std::min(c.count, (load0 / workers0 - load1 / workers1) / (c.time_s[0] / workers0 + c.time_s[1] / workers1));
+        const double x = std::min(
+            c.count, (load0 / workers0 - load1 / workers1) / (c.time_s[0] / workers0 + c.time_s[1] / workers1));
         if (x <= 0) break;
         load0 -= x * c.time_s[0], load1 += x * c.time_s[1];
     }
@@ -103,7 +105,8 @@ TEST(AreaBound, ThreeKindsAgainstEverySplitOfAGrid) {
                         double longest = 0;
                         for (size_t kind = 0; kind < 3; ++kind) {
                             double load = 0;
-                            for (size_t c = 0; c < 2; ++c) load += classes[c].count * split[c][kind] / parts * classes[c].time_s[kind];
+                            for (size_t c = 0; c < 2; ++c)
+                                load += classes[c].count * split[c][kind] / parts * classes[c].time_s[kind];
                             longest = std::max(longest, load / workers[kind]);
                         }
                         best = std::min(best, longest);
@@ -180,7 +183,8 @@ TEST(CriticalPath, IsNeverAboveTheSumAndNotBelowTheLongestTask) {
         std::vector<double> times;
         double sum = 0, most = 0;
         for (uint64_t i = 0; i < 15; ++i)
-            times.push_back(double(1 + random_bits(seed, 3, i) % 20)), sum += times.back(), most = std::max(most, times.back());
+            times.push_back(double(1 + random_bits(seed, 3, i) % 20)), sum += times.back(),
+                most = std::max(most, times.back());
         for (bool ordered : {false, true}) {
             const double p = path(g, times, ordered);
             EXPECT_LE(p, sum * (1 + relative));

@@ -1,5 +1,5 @@
-// child.h - tests that need another process (an environment, a limit, a crash) run their own executable again in a role.
-// engine_main() is the main of such an executable: GoogleTest, or one role; all tests skipped ends with 77.
+// child.h - tests that need another process (an environment, a limit, a crash) run their own executable again in a
+// role. engine_main() is the main of such an executable: GoogleTest, or one role; all tests skipped ends with 77.
 #pragma once
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -83,10 +83,8 @@ inline Outcome run_role(const std::string& role, const std::vector<std::string>&
             if (ends[i].fd < 0 || !ends[i].revents) continue;
             char buffer[4096];
             const ssize_t n = read(ends[i].fd, buffer, sizeof buffer);
-            if (n > 0)
-                (i ? o.err : o.out).append(buffer, size_t(n));
-            else
-                ends[i].fd = -1;
+            if (n > 0) (i ? o.err : o.out).append(buffer, size_t(n));
+            else ends[i].fd = -1;
         }
     }
     close(out[0]), close(err[0]);

@@ -1,5 +1,6 @@
-// codelet_test.cpp - structs as codelets: names, labels, views of StarPU's interfaces, lists longer than STARPU_NMAXBUFS,
-// and what happens when a body fails. Ops defined in this file show that ops can be added outside the tree.
+// codelet_test.cpp - structs as codelets: names, labels, views of StarPU's interfaces, lists longer than
+// STARPU_NMAXBUFS, and what happens when a body fails. Ops defined in this file show that ops can be added outside the
+// tree.
 #include "core/codelet.h"
 
 #include <starpu.h>
@@ -84,9 +85,7 @@ template <class F>
 std::string error_of(F&& f) {
     try {
         f();
-    } catch (const Error& e) {
-        return e.what();
-    }
+    } catch (const Error& e) { return e.what(); }
     ADD_FAILURE() << "no Error";
     return "";
 }
@@ -115,9 +114,7 @@ TEST(Codelets, AreSortedUniqueAndComplete) {
         for (size_t i = 0; i < STARPU_MAXIMPLEMENTATIONS; ++i)
             EXPECT_EQ(c->starpu->cpu_funcs[i] != nullptr, i < c->cpu.size()) << "implementation " << i;
         EXPECT_EQ(find_codelet(c->name), c);
-        if (!c->name.starts_with("test_")) {
-            EXPECT_FALSE(c->cuda.empty());
-        }
+        if (!c->name.starts_with("test_")) { EXPECT_FALSE(c->cuda.empty()); }
     }
     EXPECT_EQ(find_codelet("gemm"), nullptr);
     ASSERT_NE(find_codelet("gemm_f32"), nullptr);
@@ -187,7 +184,8 @@ TEST(Views, OfCompressedRows) {  // [[0 5 0] [6 0 7]]
     EXPECT_EQ(view.nonzeros, 3);
     double dense[2][3] = {};
     for (int64_t i = 0; i < view.rows; ++i)
-        for (uint32_t k = view.row_start[i]; k < view.row_start[i + 1]; ++k) dense[i][view.columns[k]] = double(view.values[k]);
+        for (uint32_t k = view.row_start[i]; k < view.row_start[i + 1]; ++k)
+            dense[i][view.columns[k]] = double(view.values[k]);
     EXPECT_EQ(dense[0][1], 5);
     EXPECT_EQ(dense[1][0], 6);
     EXPECT_EQ(dense[1][2], 7);
@@ -216,7 +214,8 @@ TEST(ManyBuffers, RetileOfFiveByFiveTiles) {
     const Shape shape{23, 17};
     Graph g;
     Tensor x = g.value("x", shape, DType::f32, {{5, 5, 4, 1, 8}, {1, 7, 3, 4, 2}});
-    Tensor whole = retile(x, Grid::whole(shape)), other = retile(whole, {{2, 21}, {16, 1}}), back = retile(other, x.grid());
+    Tensor whole = retile(x, Grid::whole(shape)), other = retile(whole, {{2, 21}, {16, 1}}),
+           back = retile(other, x.grid());
     for (Tensor t : {whole, other, back}) g.keep(t);
     Executor executor(runtime, {});
     const int plan = executor.load(Plan(g));
@@ -251,7 +250,8 @@ TEST(ManyBuffers, AListBetweenOtherParametersOfAnyLength) {
         EXPECT_EQ(executor.plan(plan).tasks[0].cost.flops, 6.0 * (count + 1));
         executor.write(plan, a, {1, 2, 3, 4, 5, 6});
         double sum = 0;
-        for (int i = 0; i < count; ++i) executor.write(plan, xs[size_t(i)], std::vector<double>(6, double(i + 1))), sum += i + 1;
+        for (int i = 0; i < count; ++i)
+            executor.write(plan, xs[size_t(i)], std::vector<double>(6, double(i + 1))), sum += i + 1;
         executor.submit(plan, {});
         const auto got = executor.read(plan, y);
         for (size_t i = 0; i < 6; ++i) EXPECT_EQ(got[i], 2 * (double(i + 1) + sum)) << count;
@@ -281,7 +281,8 @@ struct RiskyPlan {
         node.op = op, node.inputs = {from}, node.outputs = {to};
         node.lower = [=, counter = &count](Lowering& lower) {
             for (int64_t i = 0; i < 2; ++i)
-                lower.task<Risky>({counter, i == 1 ? mishap : Mishap::none, 2, 0}, lower.tile(from, i, 0), lower.tile(to, i, 0));
+                lower.task<Risky>({counter, i == 1 ? mishap : Mishap::none, 2, 0}, lower.tile(from, i, 0),
+                                  lower.tile(to, i, 0));
         };
         graph.add(std::move(node));
         return to;
@@ -393,9 +394,7 @@ int no_worker_role(const std::vector<std::string>&) {
     std::string text;
     try {
         const Runtime runtime(with_workers(0));
-    } catch (const Error& e) {
-        text = e.what();
-    }
+    } catch (const Error& e) { text = e.what(); }
     std::puts(text.c_str());
     const Runtime runtime(with_workers(1));  // and nothing is left behind
     std::printf("%d\n", runtime.cpu_workers());
@@ -431,7 +430,8 @@ TEST(Workers, ATaskThatNoneCanRunIsRefusedWhenLoaded) {
     g.add(std::move(node));
     g.keep(y);
     Executor executor(runtime, {});
-    expect_contains(error_of([&] { executor.load(Plan(g)); }), {"no worker can run test_bodiless_f32", "somewhere.bodiless"});
+    expect_contains(error_of([&] { executor.load(Plan(g)); }),
+                    {"no worker can run test_bodiless_f32", "somewhere.bodiless"});
     Graph other;  // the executor is not spoilt
     Tensor one = fill(other, {1, 1}, DType::f32, Grid::whole({1, 1}), 1);
     other.keep(one);

@@ -1,4 +1,5 @@
-// config_test.cpp - TESSERA_* variables are read strictly, sizes as people write them, and the page lists every variable.
+// config_test.cpp - TESSERA_* variables are read strictly, sizes as people write them, and the page lists every
+// variable.
 #include "core/config.h"
 
 #include <gtest/gtest.h>
@@ -23,9 +24,7 @@ template <class F>
 std::string usage_error(F&& f) {
     try {
         f();
-    } catch (const UsageError& e) {
-        return std::string(e.what()) + " | " + e.hint();
-    }
+    } catch (const UsageError& e) { return std::string(e.what()) + " | " + e.hint(); }
     ADD_FAILURE() << "no UsageError";
     return "";
 }
@@ -39,8 +38,9 @@ TEST(Config, DefaultsWithoutVariables) {
 }
 
 TEST(Config, ReadsEveryVariable) {
-    const Config c = read({"HOME=/x", "TESSERA_CHECK_NAN=1", "TESSERA_STEPS_IN_FLIGHT=64", "TESSERA_WORKSPACE=2M",
-                           "TESSERA_CACHE=somewhere/else=there", "TESSERA_DATA=d", "TESSERA_STARPU_PREFIX=p", "NOT_OURS="});
+    const Config c =
+        read({"HOME=/x", "TESSERA_CHECK_NAN=1", "TESSERA_STEPS_IN_FLIGHT=64", "TESSERA_WORKSPACE=2M",
+              "TESSERA_CACHE=somewhere/else=there", "TESSERA_DATA=d", "TESSERA_STARPU_PREFIX=p", "NOT_OURS="});
     EXPECT_TRUE(c.check_nan);
     EXPECT_EQ(c.steps_in_flight, 64);
     EXPECT_EQ(c.workspace_bytes, int64_t(2) << 20);
@@ -75,7 +75,8 @@ TEST(Config, AnUnknownNameIsRefusedWithASuggestion) {
 TEST(Config, ABadValueIsRefusedAndNamed) {
     const std::vector<std::pair<std::string, std::vector<std::string>>> bad = {
         {"TESSERA_CHECK_NAN", {"", "2", "yes", "true", " 1", "1 ", "01", "-1"}},
-        {"TESSERA_STEPS_IN_FLIGHT", {"", "0", "-1", "65", "3x", "3.5", "three", " 3", "3 ", "+3", "99999999999999999999", "0x3"}},
+        {"TESSERA_STEPS_IN_FLIGHT",
+         {"", "0", "-1", "65", "3x", "3.5", "three", " 3", "3 ", "+3", "99999999999999999999", "0x3"}},
         {"TESSERA_WORKSPACE", {"", "0", "-1", "12Q", "M", "1.5G", "256 M", "99999999999T"}},
         {"TESSERA_CACHE", {""}}};
     for (auto& [name, values] : bad)
@@ -107,8 +108,8 @@ TEST(ParseSize, UpToTheLargestAndNotBeyond) {
 }
 
 TEST(ParseSize, GarbageIsRefusedByName) {
-    for (const char* bad : {"", "0", "0G", "-1", "-5M", "+1", " 1", "1 ", "1 M", "M", "1m", "1k", "1MB", "1MiB", "1.5G", "1e6",
-                            "0x10", "1,000", "nan", "inf", "1M1", "\n"}) {
+    for (const char* bad : {"",   "0",   "0G",   "-1",   "-5M", "+1",   " 1",    "1 ",  "1 M", "M",   "1m",
+                            "1k", "1MB", "1MiB", "1.5G", "1e6", "0x10", "1,000", "nan", "inf", "1M1", "\n"}) {
         SCOPED_TRACE(bad);
         const std::string text = usage_error([&] { parse_size(bad, "--gpu-memory"); });
         EXPECT_NE(text.find("--gpu-memory '" + std::string(bad) + "'"), std::string::npos) << text;

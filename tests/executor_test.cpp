@@ -1,5 +1,5 @@
-// executor_test.cpp - plans run by StarPU: shared weights, per-step scalars, accumulation, determinism, steps in flight,
-// memory. What needs an environment of its own runs in a child process.
+// executor_test.cpp - plans run by StarPU: shared weights, per-step scalars, accumulation, determinism, steps in
+// flight, memory. What needs an environment of its own runs in a child process.
 #include "core/executor.h"
 
 #include <starpu.h>
@@ -67,7 +67,8 @@ std::vector<double> integers(Shape s, uint64_t seed) {
     for (size_t i = 0; i < v.size(); ++i) v[i] = double(random_bits(seed, 3, i) % 9) - 4;
     return v;
 }
-std::vector<double> product(const std::vector<double>& a, const std::vector<double>& b, int64_t m, int64_t k, int64_t n) {
+std::vector<double> product(const std::vector<double>& a, const std::vector<double>& b, int64_t m, int64_t k,
+                            int64_t n) {
     std::vector<double> c(size_t(m * n), 0.0);
     for (int64_t i = 0; i < m; ++i)
         for (int64_t l = 0; l < k; ++l)
@@ -177,9 +178,7 @@ void expect_limit(int64_t limit, int64_t fast) {
         most = std::max(most, s + 1 - journal.finished);
     }
     EXPECT_LE(most, limit) << "unfinished steps";
-    if (fast == 0) {
-        EXPECT_EQ(most, limit) << "fewer than allowed: nothing is overlapped";
-    }
+    if (fast == 0) { EXPECT_EQ(most, limit) << "fewer than allowed: nothing is overlapped"; }
     executor.wait();
     EXPECT_EQ(journal.finished, 40);
 }
@@ -256,7 +255,8 @@ TEST(Executor, AHundredThousandTasksTenTimesDoNotGrowMemory) {
 bool accumulates(const Runtime& runtime, bool deterministic) {
     constexpr int64_t m = 12, k = 70, n = 9;
     Graph g;
-    Tensor a = g.value("a", {m, k}, DType::f64, {cut(m, 5), cut(k, 7)}), b = g.value("b", {k, n}, DType::f64, {cut(k, 7), cut(n, 4)});
+    Tensor a = g.value("a", {m, k}, DType::f64, {cut(m, 5), cut(k, 7)}),
+           b = g.value("b", {k, n}, DType::f64, {cut(k, 7), cut(n, 4)});
     Tensor y = gemm(a, b), rows = sum_rows(a);
     g.keep(y), g.keep(rows);
     ExecutorOptions options;
@@ -355,7 +355,7 @@ void expect_refused(const std::vector<std::string>& arguments, int code, const s
 
 TEST(MemoryLimit, BelowOneTaskIsRefusedByName) {
     const TemporaryFolder swap("swap");
-    expect_refused({"1048576", swap.path.string()}, 1, "is below the largest task: ");
+    expect_refused({"1048576", swap.path.string()}, 1, "largest task");
 }
 TEST(MemoryLimit, AMissingSwapFolderIsNotMade) {
     const TemporaryFolder swap("swap");
@@ -382,7 +382,6 @@ TEST(MemoryLimit, LimitAndSwapNeedEachOther) {
 
 int main(int argc, char** argv) {
     using namespace tessera;
-    const int code =
-        testing_tools::engine_main(argc, argv, {{"policy", policy_role}, {"limit", limit_role}});
+    const int code = testing_tools::engine_main(argc, argv, {{"policy", policy_role}, {"limit", limit_role}});
     return code;
 }

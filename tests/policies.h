@@ -1,4 +1,5 @@
-// policies.h - runs a role under every scheduling policy that can run here, ours and StarPU's; lists the others visibly.
+// policies.h - runs a role under every scheduling policy that can run here, ours and StarPU's; lists the others
+// visibly.
 #pragma once
 #include <cstdio>
 #include <map>
@@ -24,8 +25,7 @@ inline std::map<std::string, Outcome> run_under_every_policy(const std::string& 
         for (const std::string& name : known_policies())
             if (const auto reason = policies_left_out().find(name); reason == policies_left_out().end())
                 names.push_back(name);
-            else
-                std::printf("left out: %s (%s)\n", name.c_str(), reason->second.c_str());
+            else std::printf("left out: %s (%s)\n", name.c_str(), reason->second.c_str());
     }
     std::map<std::string, Outcome> all;  // one at a time: workers of two children would spin on each other's cores
     for (const auto& name : names) all[name] = run_role(role, {}, {{"STARPU_SCHED", name}});

@@ -41,7 +41,8 @@ TEST(EveryPolicy, TrainsToTheSameLosses) {
         std::vector<double> losses;
         for (size_t i = 1; i < lines.size(); ++i) losses.push_back(std::stod(lines[i]));
         if (expected.empty()) expected = losses;
-        for (size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(losses[i], expected[i], tolerance) << policy << ", step " << i;
+        for (size_t i = 0; i < losses.size(); ++i)
+            EXPECT_NEAR(losses[i], expected[i], tolerance) << policy << ", step " << i;
         ++count;
     }
     EXPECT_GE(count, 10);
@@ -58,7 +59,8 @@ TEST(Choice, WithoutAVariableAPolicyIsChosenThatExists) {
 }
 
 TEST(Choice, AnUnknownPolicyIsRefusedWithASuggestion) {
-    for (const auto& [wrong, right] : {std::pair("dmdass", "dmdas"), std::pair("Eager", "eager"), std::pair("lisst", "list")}) {
+    for (const auto& [wrong, right] :
+         {std::pair("dmdass", "dmdas"), std::pair("Eager", "eager"), std::pair("lisst", "list")}) {
         const Outcome o = run_role("train", {}, {{"STARPU_SCHED", wrong}});
         EXPECT_EQ(o.code, 2) << o.all();
         EXPECT_NE(o.err.find(std::string("'") + wrong + "' is not a scheduling policy"), std::string::npos) << o.all();
@@ -127,7 +129,9 @@ int plain_role(const std::vector<std::string>& arguments) {
     starpu_task_wait_for_all();
     starpu_shutdown();
     std::printf("%zu\n", run.priorities.size());
-    std::puts(std::is_sorted(run.priorities.begin() + workers, run.priorities.end(), std::greater<>()) ? "by priority" : "in another order");
+    std::puts(std::is_sorted(run.priorities.begin() + workers, run.priorities.end(), std::greater<>())
+                  ? "by priority"
+                  : "in another order");
     return 0;
 }
 
@@ -143,9 +147,7 @@ TEST(Plugin, LoadsIntoPlainStarpu) {
             ASSERT_TRUE(o.code == 0 && lines.size() == 3) << policy << ": " << o.all();
             EXPECT_EQ(lines[0], policy);
             EXPECT_EQ(lines[1], "1000");
-            if (policy == "list" && *workers == '1') {
-                EXPECT_EQ(lines[2], "by priority");
-            }
+            if (policy == "list" && *workers == '1') { EXPECT_EQ(lines[2], "by priority"); }
         }
 }
 
@@ -193,8 +195,9 @@ int two_speeds_role(const std::vector<std::string>& arguments) {
 }
 int64_t fast_of_200(const std::string& policy, const std::string& mode) {
     const TemporaryFolder cache("cache");  // no models yet
-    const Outcome o = run_role("two_speeds", {mode},
-                               {{"STARPU_SCHED", policy}, {"TESSERA_CACHE", cache.path.string()}, {"STARPU_HOME", std::nullopt}});
+    const Outcome o =
+        run_role("two_speeds", {mode},
+                 {{"STARPU_SCHED", policy}, {"TESSERA_CACHE", cache.path.string()}, {"STARPU_HOME", std::nullopt}});
     EXPECT_EQ(o.code, 0) << o.all();
     return o.code == 0 ? std::stoll(o.out) : -1;
 }
@@ -206,7 +209,8 @@ TEST(Implementations, DeterministicRunsTheFirst) {
     for (const char* policy : {"list", "dmdas", "lws"}) EXPECT_EQ(fast_of_200(policy, "deterministic"), 0) << policy;
 }
 TEST(Implementations, OneCanBeForced) {
-    for (const char* policy : {"list", "dmdas", "lws", "eager"}) EXPECT_EQ(fast_of_200(policy, "forced"), 200) << policy;
+    for (const char* policy : {"list", "dmdas", "lws", "eager"})
+        EXPECT_EQ(fast_of_200(policy, "forced"), 200) << policy;
 }
 
 }  // namespace

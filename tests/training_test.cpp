@@ -66,11 +66,13 @@ std::vector<double> reference_losses(const reference::Config& config, const Data
     return losses;
 }
 
-void expect_losses(const std::vector<double>& got, const std::vector<double>& expected, double tolerance, const std::string& what) {
+void expect_losses(const std::vector<double>& got, const std::vector<double>& expected, double tolerance,
+                   const std::string& what) {
     ASSERT_EQ(got.size(), expected.size()) << what;
     for (size_t s = 0; s < got.size(); ++s) {
         const double error = std::abs(got[s] - expected[s]) / std::max(1.0, std::abs(expected[s]));
-        EXPECT_TRUE(error <= tolerance) << what << ", step " << s << ": " << got[s] << " for " << expected[s] << ", error " << error;
+        EXPECT_TRUE(error <= tolerance) << what << ", step " << s << ": " << got[s] << " for " << expected[s]
+                                        << ", error " << error;
     }
 }
 
@@ -86,9 +88,18 @@ const std::vector<Case>& cases() {
         {"sgd", [](auto& t, auto&) { t.optimizer.momentum = 0; }},
         {"momentum", [](auto&, auto&) {}},
         {"nesterov_decay", [](auto& t, auto&) { t.optimizer.nesterov = true, t.optimizer.weight_decay = 5e-4; }},
-        {"adam", [](auto& t, auto&) { t.optimizer = {"adam", 1e-3}; }},
-        {"adam_decay", [](auto& t, auto&) { t.optimizer = {"adam", 1e-3, 0, 0.01}; }},
-        {"adamw", [](auto& t, auto&) { t.optimizer = {"adamw", 1e-3, 0, 1.0}; }},
+        {"adam",
+         [](auto& t, auto&) {
+             t.optimizer = {"adam", 1e-3};
+         }},
+        {"adam_decay",
+         [](auto& t, auto&) {
+             t.optimizer = {"adam", 1e-3, 0, 0.01};
+         }},
+        {"adamw",
+         [](auto& t, auto&) {
+             t.optimizer = {"adamw", 1e-3, 0, 1.0};
+         }},
         {"clip_hard", [](auto& t, auto&) { t.optimizer.clip = 0.1; }},
         {"label_smoothing", [](auto& t, auto&) { t.train.label_smoothing = 0.1; }},
         activation_case("gelu"),
@@ -98,7 +109,8 @@ const std::vector<Case>& cases() {
         {"cosine_warmup", [](auto& t, auto&) { t.train.epochs = 1, t.train.schedule = parse_schedule("cosine:5"); }},
         // 4 steps an epoch, the last of 50 samples; drops at epochs 1 and 2
         {"step_short_batch",
-         [](auto& t, auto&) { t.train.epochs = 3, t.train.batch = 100, t.train.schedule = parse_schedule("step"); }, 350},
+         [](auto& t, auto&) { t.train.epochs = 3, t.train.batch = 100, t.train.schedule = parse_schedule("step"); },
+         350},
         {"one_batch_an_epoch", [](auto& t, auto&) { t.train.epochs = 10, t.train.batch = 64; }, 64},
         {"one_sample_left", [](auto& t, auto&) { t.train.batch = 64; }, 129},
     };
@@ -124,7 +136,8 @@ TEST_P(Losses, AreTheReferences) {
                 t.executor.deterministic = deterministic;
                 const auto got = losses_of(runtime, t, data);
                 expect_losses(got, expected, type == DType::f64 ? f64_tolerance : f32_tolerance,
-                              std::string(name_of(type)) + " tile " + std::to_string(tile) + (deterministic ? " deterministic" : ""));
+                              std::string(name_of(type)) + " tile " + std::to_string(tile) +
+                                  (deterministic ? " deterministic" : ""));
             }
 }
 INSTANTIATE_TEST_SUITE_P(Every, Losses, testing::Range<size_t>(0, cases().size()),
@@ -220,9 +233,7 @@ template <class F>
 std::string error_of(F&& f) {
     try {
         f();
-    } catch (const Error& e) {
-        return e.what();
-    }
+    } catch (const Error& e) { return e.what(); }
     ADD_FAILURE() << "no Error";
     return "";
 }
@@ -250,7 +261,8 @@ TEST(TrainingErrors, ANanInTheDataStopsAtItsStep) {
         Dataset poisoned = data;
         poisoned.values[size_t(order[size_t(at * t.train.batch + 5)] * data.features() + 3)] = NAN;
         std::string text = error_of([&] { losses_of(runtime, t, poisoned); });
-        EXPECT_NE(text.find("the loss is NaN at step " + std::to_string(at + 1) + " (epoch 1)"), std::string::npos) << text;
+        EXPECT_NE(text.find("the loss is NaN at step " + std::to_string(at + 1) + " (epoch 1)"), std::string::npos)
+            << text;
         TinyTraining checking = t;
         checking.executor.check_nan = true;
         text = error_of([&] { losses_of(runtime, checking, poisoned); });
@@ -281,7 +293,7 @@ std::optional<Dataset> recorded_data() {
 }
 
 struct Recorded {
-    std::map<std::string, std::string> flags;  // of each configuration
+    std::map<std::string, std::string> flags;                              // of each configuration
     std::map<std::string, std::vector<std::pair<double, double>>> losses;  // reference f64, PyTorch f32
 };
 Recorded read_recorded() {
