@@ -42,7 +42,8 @@ class BareLoop {
         codelet_.cpu_funcs[0] = [](void* buffers[], void*) {
             const auto *a = pointer(buffers[0]), *b = pointer(buffers[1]);
             auto* y = pointer(buffers[2]);
-            for (uint32_t i = 0; i < STARPU_MATRIX_GET_NX(buffers[2]) * STARPU_MATRIX_GET_NY(buffers[2]); ++i) y[i] = a[i] + b[i];
+            for (uint32_t i = 0; i < STARPU_MATRIX_GET_NX(buffers[2]) * STARPU_MATRIX_GET_NY(buffers[2]); ++i)
+                y[i] = a[i] + b[i];
         };
         codelet_.nbuffers = 3;
         codelet_.modes[0] = codelet_.modes[1] = STARPU_R;
@@ -89,14 +90,22 @@ nlohmann::json bench_overhead(const CommonOptions& common, int64_t tasks, int ro
     BareLoop bare_loop(executor, plan);
     std::vector<double> ours, bare;
     for (int r = -2; r < rounds; ++r) {
-        const double t = time_s([&] { executor.submit(plan, {}); executor.wait(); });
+        const double t = time_s([&] {
+            executor.submit(plan, {});
+            executor.wait();
+        });
         const double u = time_s([&] { bare_loop.run(); });
         if (r >= 0) ours.push_back(t / double(tasks) * 1e6), bare.push_back(u / double(tasks) * 1e6);
     }
     std::vector<double> difference;
     for (size_t i = 0; i < ours.size(); ++i) difference.push_back(ours[i] - bare[i]);
-    return {{"bench", "overhead"}, {"codelet", codelet.name}, {"tasks", tasks}, {"policy", runtime.policy()},
-            {"tessera_us", median(ours)}, {"bare_us", median(bare)}, {"difference_us", median(difference)}};
+    return {{"bench", "overhead"},
+            {"codelet", codelet.name},
+            {"tasks", tasks},
+            {"policy", runtime.policy()},
+            {"tessera_us", median(ours)},
+            {"bare_us", median(bare)},
+            {"difference_us", median(difference)}};
 }
 
 // One task per worker at a time, each on matrices of its own, against as many threads that call BLAS.
@@ -127,23 +136,32 @@ nlohmann::json bench_gemm(const CommonOptions& common, int64_t n, int rounds, in
         for (int w = 0; w < workers; ++w)
             threads.emplace_back([&, w] {
                 for (int r = 0; r < repeat; ++r)
-                    product({false, false, n, n, n, 1, memory[size_t(3 * w)].get(), n, memory[size_t(3 * w + 1)].get(), n, 0,
-                             memory[size_t(3 * w + 2)].get(), n});
+                    product({false, false, n, n, n, 1, memory[size_t(3 * w)].get(), n, memory[size_t(3 * w + 1)].get(),
+                             n, 0, memory[size_t(3 * w + 2)].get(), n});
             });
         for (auto& t : threads) t.join();
     };
     const double flops = 2.0 * double(n) * double(n) * double(n) * workers * repeat;
     std::vector<double> ours, openblas, onednn, ratio;
     for (int r = -2; r < rounds; ++r) {
-        const double t = time_s([&] { for (int i = 0; i < repeat; ++i) executor.submit(plan, {}); executor.wait(); });
+        const double t = time_s([&] {
+            for (int i = 0; i < repeat; ++i) executor.submit(plan, {});
+            executor.wait();
+        });
         const double u = time_s([&] { bare_with([](const blas::Product<float>& p) { blas::openblas(p); }); });
         const double v = time_s([&] { bare_with([](const blas::Product<float>& p) { blas::onednn(p); }); });
         if (r < 0) continue;
         ours.push_back(flops / t * 1e-9), openblas.push_back(flops / u * 1e-9), onednn.push_back(flops / v * 1e-9);
         ratio.push_back(std::min(u, v) / t);
     }
-    return {{"bench", "gemm"}, {"n", n}, {"workers", workers}, {"policy", runtime.policy()}, {"tessera_gflops", median(ours)},
-            {"openblas_gflops", median(openblas)}, {"onednn_gflops", median(onednn)}, {"ratio_to_best", median(ratio)}};
+    return {{"bench", "gemm"},
+            {"n", n},
+            {"workers", workers},
+            {"policy", runtime.policy()},
+            {"tessera_gflops", median(ours)},
+            {"openblas_gflops", median(openblas)},
+            {"onednn_gflops", median(onednn)},
+            {"ratio_to_best", median(ratio)}};
 }
 
 }  // namespace
@@ -158,18 +176,26 @@ Command add_bench(CLI::App& app) {
     app.require_subcommand(1);
     CLI::App* overhead = app.add_subcommand("overhead", "Microseconds per task beyond a bare starpu_task_submit");
     overhead->add_option("--tasks", f->tasks)->capture_default_str()->check(whole_number(1));
-    CLI::App* product = app.add_subcommand("gemm", "One n x n product per worker against bare BLAS calls on as many threads");
+    CLI::App* product =
+        app.add_subcommand("gemm", "One n x n product per worker against bare BLAS calls on as many threads");
     product->add_option("--n", f->n)->capture_default_str()->check(whole_number(1));
-    product->add_option("--repeat", f->repeat, "Products per worker and round")->capture_default_str()->check(whole_number(1));
+    product->add_option("--repeat", f->repeat, "Products per worker and round")
+        ->capture_default_str()
+        ->check(whole_number(1));
     for (CLI::App* sub : {overhead, product}) {
-        sub->add_option("--rounds", f->rounds, "Interleaved repetitions")->capture_default_str()->check(whole_number(1));
+        sub->add_option("--rounds", f->rounds, "Interleaved repetitions")
+            ->capture_default_str()
+            ->check(whole_number(1));
         sub->add_flag("--json", f->common.json, "Last line of stdout is one JSON object");
     }
     return [f, overhead] {
-        const auto j = overhead->parsed() ? bench_overhead(f->common, f->tasks, f->rounds) : bench_gemm(f->common, f->n, f->rounds, f->repeat);
+        const auto j = overhead->parsed() ? bench_overhead(f->common, f->tasks, f->rounds)
+                                          : bench_gemm(f->common, f->n, f->rounds, f->repeat);
         Table table({"figure", "value"});
         for (auto& [key, value] : j.items())
-            table.row({key, value.is_number_float() ? fixed(value.get<double>(), 3) : value.is_string() ? value.get<std::string>() : value.dump()});
+            table.row({key, value.is_number_float() ? fixed(value.get<double>(), 3)
+                            : value.is_string()     ? value.get<std::string>()
+                                                    : value.dump()});
         std::cout << table.text();
         if (f->common.json) std::cout << j.dump() << std::endl;
         return 0;

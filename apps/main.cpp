@@ -8,6 +8,8 @@
 #include "apps/options.h"
 #include "core/error.h"
 
+extern "C" char** environ;
+
 using namespace tessera;
 
 static int fail(const std::string& message, const std::string& hint, int code) {
@@ -35,6 +37,7 @@ static std::pair<std::string, std::string> unknown_word(const CLI::App& at) {
 static int run(int argc, char** argv) {
     CLI::App app("Tessera trains neural networks as StarPU task graphs.", "tessera");
     app.require_subcommand(1);
+    app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     app.set_version_flag("--version", "tessera 0.1.0");
     app.fallthrough(false);
     std::vector<std::pair<CLI::App*, Command>> commands;
@@ -64,6 +67,7 @@ static int run(int argc, char** argv) {
             if (c == '\n') c = ' ';
         return fail(text, hint.empty() ? help + "--help" : hint, 2);
     }
+    read_config(environ);  // a misspelt TESSERA_* is an error whatever the command
     for (auto& [sub, command] : commands)
         if (sub->parsed()) {
             const int code = command();
@@ -77,9 +81,10 @@ int main(int argc, char** argv) {
     install_abort_handler();
     try {
         return run(argc, argv);
-    } catch (const UsageError& e) { return fail(e.what(), e.hint(), 2);
-    } catch (const Error& e) { return fail(e.what(), e.hint(), 1);
-    } catch (const std::bad_alloc&) { return fail("out of memory", "choose a smaller network or batch", 1);
+    } catch (const UsageError& e) { return fail(e.what(), e.hint(), 2); } catch (const Error& e) {
+        return fail(e.what(), e.hint(), 1);
+    } catch (const std::bad_alloc&) {
+        return fail("out of memory", "choose a smaller network or batch", 1);
     } catch (const std::exception& e) { return fail(e.what(), "", 1); }
     return 1;
 }

@@ -15,7 +15,12 @@ Command add_ops(CLI::App& app) {
         if (*json) {
             auto all = nlohmann::json::array();
             for (const CodeletInfo* c : all_codelets())
-                all.push_back({{"name", c->name}, {"op", c->op}, {"dtype", name_of(c->dtype)}, {"formula", c->formula}, {"cpu", c->cpu}, {"cuda", c->cuda}});
+                all.push_back({{"name", c->name},
+                               {"op", c->op},
+                               {"dtype", name_of(c->dtype)},
+                               {"formula", c->formula},
+                               {"cpu", c->cpu},
+                               {"cuda", c->cuda}});
             std::cout << all.dump() << "\n";
             return 0;
         }
@@ -28,7 +33,8 @@ Command add_ops(CLI::App& app) {
         }
         Table table({"op", "types", "CPU", "CUDA", "formula"});
         for (auto& [name, entry] : ops)
-            table.row({name, join(entry.second), join(entry.first->cpu), join(entry.first->cuda), entry.first->formula});
+            table.row(
+                {name, join(entry.second), join(entry.first->cpu), join(entry.first->cuda), entry.first->formula});
         std::cout << table.text();
         return 0;
     };

@@ -12,12 +12,20 @@ namespace tessera {
 
 void CommonOptions::add_to(CLI::App& app) {
     const std::string group = "Common";
-    app.add_option("--seed", seed, "All random numbers follow from it")->capture_default_str()->check(whole_number(0))->group(group);
-    app.add_flag("--deterministic", deterministic, "Same bits under every policy and number of workers; slower")->group(group);
+    app.add_option("--seed", seed, "All random numbers follow from it")
+        ->capture_default_str()
+        ->check(whole_number(0))
+        ->group(group);
+    app.add_flag("--deterministic", deterministic, "Same bits under every policy and number of workers; slower")
+        ->group(group);
     app.add_flag("--serial", serial, "One operation after another, as frameworks run")->group(group);
     app.add_option("--gpu-memory", gpu_memory, "Limit of each GPU's memory, e.g. 4G")->type_name("SIZE")->group(group);
-    app.add_option("--host-memory", host_memory, "Limit of host memory for tiles; the rest goes to --swap")->type_name("SIZE")->group(group);
-    app.add_option("--swap", swap, "Folder for tiles that do not fit into --host-memory")->type_name("DIR")->group(group);
+    app.add_option("--host-memory", host_memory, "Limit of host memory for tiles; the rest goes to --swap")
+        ->type_name("SIZE")
+        ->group(group);
+    app.add_option("--swap", swap, "Folder for tiles that do not fit into --host-memory")
+        ->type_name("DIR")
+        ->group(group);
     app.add_option("--dag", dag, "Write the tasks of one step as Graphviz dot")->type_name("FILE.dot")->group(group);
     app.add_flag("--dag-stats", dag_stats, "Print T1, Tinf, T1/Tinf and width of one step's task graph")->group(group);
     app.add_flag("--json", json, "Last line of stdout is one JSON object")->group(group);
@@ -77,8 +85,10 @@ std::vector<int64_t> parse_widths(const std::string& text) {
     while (at <= text.size()) {
         const size_t comma = std::min(text.find(',', at), text.size());
         const std::string one = text.substr(at, comma - at);
-        if (one.empty() || one.size() > 9 || one.find_first_not_of("0123456789") != std::string::npos || std::stoll(one) < 1)
-            throw UsageError("--hidden '" + text + "': '" + one + "' is not a positive width", "write e.g. 512,512 or none");
+        if (one.empty() || one.size() > 9 || one.find_first_not_of("0123456789") != std::string::npos ||
+            std::stoll(one) < 1)
+            throw UsageError("--hidden '" + text + "': '" + one + "' is not a positive width",
+                             "write e.g. 512,512 or none");
         widths.push_back(std::stoll(one));
         at = comma + 1;
     }

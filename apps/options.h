@@ -24,7 +24,7 @@ struct CommonOptions {
 CLI::Validator whole_number(int64_t least);
 CLI::Validator positive_number();
 
-DType parse_dtype(const std::string&);                      // f32, f64, bf16
+DType parse_dtype(const std::string&);                       // f32, f64, bf16
 std::vector<int64_t> parse_widths(const std::string& text);  // "512,512"; "0" or "none": no hidden layer
 
 // Resident memory of this process.

@@ -26,7 +26,8 @@ WorkerClock WorkerClock::now(const Runtime& runtime, const Executor& executor) {
     return c;
 }
 
-std::vector<WorkerShare> worker_shares(const Runtime& runtime, const WorkerClock& before, const WorkerClock& after, double seconds) {
+std::vector<WorkerShare> worker_shares(const Runtime& runtime, const WorkerClock& before, const WorkerClock& after,
+                                       double seconds) {
     std::vector<WorkerShare> shares;
     for (const WorkerInfo& w : runtime.workers()) {
         const double tasks = (after.busy_s[size_t(w.id)] - before.busy_s[size_t(w.id)]) / seconds;
@@ -50,10 +51,12 @@ Bound measured_bound(const Runtime& runtime, const Executor& executor, int numbe
     for (const TaskSpec& t : plan.tasks) {
         if (fastest.contains({t.codelet, t.footprint})) continue;
         const ClassTime& measured = times[c++];
-        WorkClass work{double(measured.tasks_per_step), {measured.cpu.count ? measured.cpu.sum_s / double(measured.cpu.count) : NAN}};
+        WorkClass work{double(measured.tasks_per_step),
+                       {measured.cpu.count ? measured.cpu.sum_s / double(measured.cpu.count) : NAN}};
         for (unsigned worker : gpus)
-            work.time_s.push_back(1e-6 * starpu_perfmodel_history_based_expected_perf(
-                                             t.codelet->starpu->model, starpu_worker_get_perf_archtype(int(worker), 0), t.footprint));
+            work.time_s.push_back(
+                1e-6 * starpu_perfmodel_history_based_expected_perf(
+                           t.codelet->starpu->model, starpu_worker_get_perf_archtype(int(worker), 0), t.footprint));
         double best = NAN;
         for (double s : work.time_s) best = std::isnan(best) || s < best ? s : best;
         if (std::isnan(best)) work.time_s[0] = best = 0;  // never ran and no model: adds nothing to the bound

@@ -19,7 +19,8 @@ struct WorkerClock {
     std::vector<double> busy_s, transfer_s;
     static WorkerClock now(const Runtime&, const Executor&);
 };
-std::vector<WorkerShare> worker_shares(const Runtime&, const WorkerClock& before, const WorkerClock& after, double seconds);
+std::vector<WorkerShare> worker_shares(const Runtime&, const WorkerClock& before, const WorkerClock& after,
+                                       double seconds);
 
 // Bound of one step of a plan from the times that its tasks took in this run (CPU) or in StarPU's models (CUDA).
 Bound measured_bound(const Runtime&, const Executor&, int plan);

@@ -1,4 +1,5 @@
-// tessera train NETWORK: data, network, optimizer and loss put together from flags; progress, metrics, checkpoints, table.
+// tessera train NETWORK: data, network, optimizer and loss put together from flags; progress, metrics, checkpoints,
+// table.
 #include <unistd.h>
 
 #include <chrono>
@@ -35,27 +36,55 @@ struct Flags {
 
 void add_flags(CLI::App& app, Flags& f) {
     app.add_option("network", f.network, "mlp")->required()->type_name("NETWORK");
-    app.add_option("--data", f.data, "digits[:N], mnist:DIR, cifar10:DIR, cifar100:DIR or npy:X,Y")->type_name("KIND:PATH")->capture_default_str()->group("Data");
+    app.add_option("--data", f.data, "digits[:N], mnist:DIR, cifar10:DIR, cifar100:DIR or npy:X,Y")
+        ->type_name("KIND:PATH")
+        ->capture_default_str()
+        ->group("Data");
     app.add_option("--validation", f.validation, "Last fraction of the training data, held out")->group("Data");
-    app.add_option("--hidden", f.hidden, "Widths of the hidden layers")->type_name("N,N,...")->capture_default_str()->group("Network");
-    app.add_option("--activation", f.activation, join(activation_names(), ", "))->capture_default_str()->group("Network");
-    app.add_option("--dropout", f.dropout, "Probability of dropping a hidden value")->capture_default_str()->group("Network");
+    app.add_option("--hidden", f.hidden, "Widths of the hidden layers")
+        ->type_name("N,N,...")
+        ->capture_default_str()
+        ->group("Network");
+    app.add_option("--activation", f.activation, join(activation_names(), ", "))
+        ->capture_default_str()
+        ->group("Network");
+    app.add_option("--dropout", f.dropout, "Probability of dropping a hidden value")
+        ->capture_default_str()
+        ->group("Network");
     app.add_option("--dtype", f.dtype, "f32, f64, or bf16 (weights stay f32)")->capture_default_str()->group("Network");
     app.add_option("--epochs", f.epochs)->capture_default_str()->check(whole_number(1))->group("Training");
     app.add_option("--batch", f.batch)->capture_default_str()->check(whole_number(1))->group("Training");
     app.add_option("--optimizer", f.optimizer.kind, "sgd, adam or adamw")->capture_default_str()->group("Training");
-    app.add_option("--lr", f.learning_rate, "Learning rate; default 0.1 for sgd, 0.001 for adam and adamw")->check(positive_number())->group("Training");
+    app.add_option("--lr", f.learning_rate, "Learning rate; default 0.1 for sgd, 0.001 for adam and adamw")
+        ->check(positive_number())
+        ->group("Training");
     app.add_option("--momentum", f.optimizer.momentum, "For sgd")->capture_default_str()->group("Training");
     app.add_flag("--nesterov", f.optimizer.nesterov, "For sgd")->group("Training");
-    app.add_option("--weight-decay", f.optimizer.weight_decay, "L2 for sgd and adam, decoupled for adamw")->capture_default_str()->group("Training");
-    app.add_option("--clip", f.optimizer.clip, "Largest global norm of the gradients; 0 does not clip")->capture_default_str()->group("Training");
-    app.add_option("--schedule", f.schedule, "constant, step or cosine, each with :N warm-up steps")->capture_default_str()->group("Training");
+    app.add_option("--weight-decay", f.optimizer.weight_decay, "L2 for sgd and adam, decoupled for adamw")
+        ->capture_default_str()
+        ->group("Training");
+    app.add_option("--clip", f.optimizer.clip, "Largest global norm of the gradients; 0 does not clip")
+        ->capture_default_str()
+        ->group("Training");
+    app.add_option("--schedule", f.schedule, "constant, step or cosine, each with :N warm-up steps")
+        ->capture_default_str()
+        ->group("Training");
     app.add_option("--label-smoothing", f.label_smoothing)->capture_default_str()->group("Training");
-    app.add_option("--tile", f.tile, "Largest extent of a tile of batch or weights; 0 chooses")->capture_default_str()->check(whole_number(0))->group("Execution");
-    app.add_option("--checkpoint", f.checkpoint, "Folder for checkpoint.safetensors")->type_name("DIR")->group("Output");
-    app.add_option("--every", f.every, "Steps between checkpoints; 0: at the end of every epoch")->capture_default_str()->check(whole_number(0))->group("Output");
+    app.add_option("--tile", f.tile, "Largest extent of a tile of batch or weights; 0 chooses")
+        ->capture_default_str()
+        ->check(whole_number(0))
+        ->group("Execution");
+    app.add_option("--checkpoint", f.checkpoint, "Folder for checkpoint.safetensors")
+        ->type_name("DIR")
+        ->group("Output");
+    app.add_option("--every", f.every, "Steps between checkpoints; 0: at the end of every epoch")
+        ->capture_default_str()
+        ->check(whole_number(0))
+        ->group("Output");
     app.add_flag("--resume", f.resume, "Go on from the checkpoint if there is one")->group("Output");
-    app.add_option("--metrics", f.metrics, "One JSON line per step and epoch")->type_name("FILE.jsonl")->group("Output");
+    app.add_option("--metrics", f.metrics, "One JSON line per step and epoch")
+        ->type_name("FILE.jsonl")
+        ->group("Output");
     app.add_option("--plot", f.plot, "Curves of loss and accuracy")->type_name("FILE.svg")->group("Output");
     f.common.add_to(app);
 }
@@ -93,7 +122,8 @@ class Training {
     MemoryPeak memory_;
     Curves curves_;
     int64_t first_step_ = 0, samples_ = 0;
-    double train_s_ = 0, flops_ = 0, epoch_loss_ = 0, epoch_correct_ = 0, last_loss_ = NAN, accuracy_ = NAN, setup_s_ = 0;
+    double train_s_ = 0, flops_ = 0, epoch_loss_ = 0, epoch_correct_ = 0, last_loss_ = NAN, accuracy_ = NAN,
+           setup_s_ = 0;
     int64_t epoch_samples_ = 0;
     Clock::time_point epoch_start_;
     WorkerClock clock_, spent_;
@@ -104,10 +134,12 @@ const Flags& checked(const Flags& f) {
     parse_dtype(f.dtype), parse_widths(f.hidden), parse_schedule(f.schedule), parse_activation(f.activation);
     if (!(f.dropout >= 0 && f.dropout < 1)) throw UsageError("--dropout must be in [0, 1)");
     if (!(f.label_smoothing >= 0 && f.label_smoothing < 1)) throw UsageError("--label-smoothing must be in [0, 1)");
-    if (f.validation != -1 && !(f.validation >= 0 && f.validation < 1)) throw UsageError("--validation must be in [0, 1)");
+    if (f.validation != -1 && !(f.validation >= 0 && f.validation < 1))
+        throw UsageError("--validation must be in [0, 1)");
     if (f.resume && f.checkpoint.empty()) throw UsageError("--resume needs --checkpoint DIR");
     if (f.every > 0 && f.checkpoint.empty()) throw UsageError("--every needs --checkpoint DIR");
-    if (f.network != "mlp") throw UsageError("unknown network '" + f.network + "'", suggestion_or_list(f.network, {"mlp"}));
+    if (f.network != "mlp")
+        throw UsageError("unknown network '" + f.network + "'", suggestion_or_list(f.network, {"mlp"}));
     if (!f.plot.empty()) require_writable(f.plot, "--plot");
     if (!f.common.dag.empty()) require_writable(f.common.dag, "--dag");
     if (!f.metrics.empty()) require_writable(f.metrics, "--metrics");
@@ -162,15 +194,17 @@ Training::Training(const Flags& f)
       trainer_(executor_, network_, optimizer_, data_.train, train_options(f, runtime_)),
       progress_(f.common.quiet, isatty(2)) {
     if (!f.checkpoint.empty())
-        checkpoint_ = std::make_unique<Checkpoint>(executor_, std::vector<const Params*>{&weights_, &optimizer_.state()},
-                                                   std::filesystem::path(f.checkpoint) / "checkpoint.safetensors", facts());
+        checkpoint_ =
+            std::make_unique<Checkpoint>(executor_, std::vector<const Params*>{&weights_, &optimizer_.state()},
+                                         std::filesystem::path(f.checkpoint) / "checkpoint.safetensors", facts());
     if (f.resume && checkpoint_->exists()) {
         first_step_ = checkpoint_->load();
         if (first_step_ > trainer_.total_steps())
             throw Error("checkpoint '" + checkpoint_->file().string() + "' is at step " + std::to_string(first_step_) +
                         ", beyond the " + std::to_string(trainer_.total_steps()) + " steps of this run");
         trainer_.resume_at(first_step_);
-        progress_.message("resumed at step " + std::to_string(first_step_) + " of " + std::to_string(trainer_.total_steps()));
+        progress_.message("resumed at step " + std::to_string(first_step_) + " of " +
+                          std::to_string(trainer_.total_steps()));
     }
     metrics_ = std::make_unique<Metrics>(f.metrics, first_step_);
     if (runtime_.cuda_workers() > 0) starpu_profiling_status_set(STARPU_PROFILING_ENABLE);
@@ -183,8 +217,7 @@ std::map<std::string, std::string> Training::facts() const {
     const auto& o = optimizer_.options();
     // A constant rate may go on for more epochs; the other schedules depend on the end.
     const bool constant = parse_schedule(flags_.schedule).kind == Schedule::Kind::constant;
-    return {{"epochs", constant ? "any" : std::to_string(flags_.epochs)},
-            {"network", flags_.network},
+    return {{"network", flags_.network},
             {"hidden", flags_.hidden},
             {"activation", flags_.activation},
             {"dtype", flags_.dtype},
@@ -199,7 +232,8 @@ std::map<std::string, std::string> Training::facts() const {
             {"weight_decay", number(o.weight_decay)},
             {"clip", number(o.clip)},
             {"label_smoothing", number(flags_.label_smoothing)},
-            {"schedule", flags_.schedule},
+            {"schedule",
+             constant ? flags_.schedule : flags_.schedule + " over " + std::to_string(flags_.epochs) + " epochs"},
             {"seed", std::to_string(flags_.common.seed)}};
 }
 
@@ -208,9 +242,9 @@ void Training::dag_outputs() {
     if (!flags_.common.dag.empty()) write_file(flags_.common.dag, to_dot(plan, flags_.common.deterministic));
     if (!flags_.common.dag_stats) return;
     const DagStats s = dag_stats(plan, estimated_times(plan), flags_.common.deterministic);
-    std::cout << "one step, estimated from flops and bytes: " << s.tasks << " tasks, " << s.edges << " dependencies, T1 "
-              << human_seconds(s.t1) << ", Tinf " << human_seconds(s.t_inf) << ", T1/Tinf " << fixed(s.parallelism(), 2)
-              << ", width " << s.width << "\n";
+    std::cout << "one step, estimated from flops and bytes: " << s.tasks << " tasks, " << s.edges
+              << " dependencies, T1 " << human_seconds(s.t1) << ", Tinf " << human_seconds(s.t_inf) << ", T1/Tinf "
+              << fixed(s.parallelism(), 2) << ", width " << s.width << "\n";
 }
 
 void Training::take_results() {
@@ -267,9 +301,14 @@ void Training::epoch(int64_t number) {
     s.test_name = data_.separate_test ? "test" : "held-out";
     const double n = double(std::max<int64_t>(1, epoch_samples_));
     s.loss = epoch_loss_ / n, s.accuracy = epoch_correct_ / n;
-    s.samples_per_s = double(epoch_samples_) / seconds, s.gflops = (flops_ - flops_before) / seconds * 1e-9, s.seconds = seconds;
+    s.samples_per_s = double(epoch_samples_) / seconds, s.gflops = (flops_ - flops_before) / seconds * 1e-9,
+    s.seconds = seconds;
     progress_.line(s);
-    nlohmann::json line = {{"epoch", number}, {"step", last - 1}, {"train_loss", s.loss}, {"train_accuracy", s.accuracy}, {"seconds", seconds}};
+    nlohmann::json line = {{"epoch", number},
+                           {"step", last - 1},
+                           {"train_loss", s.loss},
+                           {"train_accuracy", s.accuracy},
+                           {"seconds", seconds}};
     if (std::isfinite(accuracy_)) line["test_accuracy"] = accuracy_;
     metrics_->line(line);
     if (checkpoint_) checkpoint_->save(last);  // after the line: a run killed here resumes behind this epoch
@@ -280,7 +319,8 @@ int Training::run() {
     dag_outputs();
     clock_ = WorkerClock::now(runtime_, executor_);
     for (int64_t e = first_step_ / trainer_.steps_per_epoch() + 1; e <= flags_.epochs; ++e) epoch(e);
-    if (train_s_ == 0 && held_out().count > 0) accuracy_ = trainer_.evaluate(held_out()).accuracy;  // nothing left to train
+    if (train_s_ == 0 && held_out().count > 0)
+        accuracy_ = trainer_.evaluate(held_out()).accuracy;  // nothing left to train
     spent_ = WorkerClock::now(runtime_, executor_);
     if (checkpoint_) checkpoint_->wait();
     progress_.finish();
@@ -309,24 +349,31 @@ void Training::draw_curves() const {
 void Training::print_result(double seconds) {
     const int64_t steps = trainer_.next_step() - first_step_;
     const Bound bound = steps > 0 ? measured_bound(runtime_, executor_, trainer_.plan()) : Bound{};
-    const double bound_s = bound.seconds * double(steps) * double(samples_) / double(std::max<int64_t>(1, steps * flags_.batch));
+    const double bound_s =
+        bound.seconds * double(steps) * double(samples_) / double(std::max<int64_t>(1, steps * flags_.batch));
     const double efficiency = seconds > 0 ? bound_s / seconds : NAN;
     Table table({"", ""}, false);
     const std::string accuracy_name = data_.separate_test ? "test accuracy" : "held-out accuracy";
     table.row({"network", flags_.network + ", " + human_count(double(weights_.elements())) + " parameters"});
     if (std::isfinite(accuracy_)) table.row({accuracy_name, fixed(100 * accuracy_, 2) + " %"});
-    if (steps == 0) table.row({"training", "nothing left to do: all " + std::to_string(trainer_.total_steps()) + " steps are done"});
+    if (steps == 0)
+        table.row(
+            {"training", "nothing left to do: all " + std::to_string(trainer_.total_steps()) + " steps are done"});
     if (steps > 0) {
-        table.row({"training", std::to_string(steps) + " steps in " + human_seconds(seconds) + ", " + human_count(double(samples_) / seconds) +
-                                   " samples/s, " + fixed(flops_ / seconds * 1e-9, 1) + " GFLOP/s; set-up " + human_seconds(setup_s_)});
-        table.row({"efficiency", fixed(100 * efficiency, 1) + " % of the bound (" + bound.kind + ", " + human_seconds(bound_s) + ")" +
-                                     (efficiency > 1 ? "; above 100 % is suspicious: the machine's speed drifted" : "")});
+        table.row({"training", std::to_string(steps) + " steps in " + human_seconds(seconds) + ", " +
+                                   human_count(double(samples_) / seconds) + " samples/s, " +
+                                   fixed(flops_ / seconds * 1e-9, 1) + " GFLOP/s; set-up " + human_seconds(setup_s_)});
+        table.row({"efficiency",
+                   fixed(100 * efficiency, 1) + " % of the bound (" + bound.kind + ", " + human_seconds(bound_s) + ")" +
+                       (efficiency > 1 ? "; above 100 % is suspicious: the machine's speed drifted" : "")});
     }
-    table.row({"memory", human_bytes(memory_.total()) + " of live tiles at the peak, " + human_bytes(rss_bytes()) + " resident"});
+    table.row({"memory",
+               human_bytes(memory_.total()) + " of live tiles at the peak, " + human_bytes(rss_bytes()) + " resident"});
     std::cout << table.text();
     Table workers({"worker", "tasks", "transfers", "idle"});
     for (const WorkerShare& w : worker_shares(runtime_, clock_, spent_, seconds > 0 ? seconds : 1))
-        workers.row({w.name, fixed(100 * w.tasks, 1) + " %", fixed(100 * w.transfers, 1) + " %", fixed(100 * w.idle, 1) + " %"});
+        workers.row({w.name, fixed(100 * w.tasks, 1) + " %", fixed(100 * w.transfers, 1) + " %",
+                     fixed(100 * w.idle, 1) + " %"});
     std::cout << "\n" << workers.text();
     if (!flags_.common.json) return;
     nlohmann::json j = {{"network", flags_.network},

@@ -71,7 +71,9 @@ void CountCorrect<T>::cuda(Args a, In<T> x, In<int32_t> labels, Acc<float> count
     check(cudaGetLastError(), name);
 }
 #endif
-const Register<Argmax<float>, Argmax<double>, Argmax<bf16>, CountCorrect<float>, CountCorrect<double>, CountCorrect<bf16>> codelets;
+const Register<Argmax<float>, Argmax<double>, Argmax<bf16>, CountCorrect<float>, CountCorrect<double>,
+               CountCorrect<bf16>>
+    codelets;
 
 }  // namespace
 

@@ -29,12 +29,18 @@ Tensor activation_backward(Tensor y, Tensor dy, Activation a) {
 
 Tensor activate(Tensor x, Activation a) {
     switch (a) {
-        case Activation::none: return x;
-        case Activation::relu: return relu(x);
-        case Activation::gelu: return gelu(x);
-        case Activation::tanh: return tanh(x);
-        case Activation::sigmoid: return sigmoid(x);
-        case Activation::silu: return silu(x);
+        case Activation::none:
+            return x;
+        case Activation::relu:
+            return relu(x);
+        case Activation::gelu:
+            return gelu(x);
+        case Activation::tanh:
+            return tanh(x);
+        case Activation::sigmoid:
+            return sigmoid(x);
+        case Activation::silu:
+            return silu(x);
     }
     return x;
 }

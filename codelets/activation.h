@@ -11,10 +11,14 @@ namespace tessera {
 template <class C>
 HD inline C apply(Activation a, C x) {
     switch (a) {
-        case Activation::relu: return x < 0 ? C(0) : x;
-        case Activation::tanh: return std::tanh(x);
-        case Activation::sigmoid: return C(1) / (C(1) + std::exp(-x));
-        default: return x;
+        case Activation::relu:
+            return x < 0 ? C(0) : x;
+        case Activation::tanh:
+            return std::tanh(x);
+        case Activation::sigmoid:
+            return C(1) / (C(1) + std::exp(-x));
+        default:
+            return x;
     }
 }
 
@@ -22,10 +26,14 @@ HD inline C apply(Activation a, C x) {
 template <class C>
 HD inline C derivative_from_output(Activation a, C y) {
     switch (a) {
-        case Activation::relu: return y > 0 ? C(1) : y <= 0 ? C(0) : y;
-        case Activation::tanh: return C(1) - y * y;
-        case Activation::sigmoid: return y * (C(1) - y);
-        default: return C(1);
+        case Activation::relu:
+            return y > 0 ? C(1) : y <= 0 ? C(0) : y;
+        case Activation::tanh:
+            return C(1) - y * y;
+        case Activation::sigmoid:
+            return y * (C(1) - y);
+        default:
+            return C(1);
     }
 }
 

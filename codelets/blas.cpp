@@ -41,16 +41,16 @@ void openblas(const Product<float>& p) {
 }
 void openblas(const Product<double>& p) {
     if (degenerate(p)) return;
-    cblas_dgemm(CblasRowMajor, op(p.ta), op(p.tb), int(p.m), int(p.n), int(p.k), p.alpha, p.a, int(p.lda), p.b, int(p.ldb),
-                p.beta, p.c, int(p.ldc));
+    cblas_dgemm(CblasRowMajor, op(p.ta), op(p.tb), int(p.m), int(p.n), int(p.k), p.alpha, p.a, int(p.lda), p.b,
+                int(p.ldb), p.beta, p.c, int(p.ldc));
 }
 
 void onednn(const Product<float>& p) {
     if (degenerate(p)) return;
     thread_local bool prepared = false;  // OpenMP's thread count belongs to the calling thread
     if (!prepared) omp_set_num_threads(1), prepared = true;
-    const auto status = dnnl_sgemm(p.ta ? 'T' : 'N', p.tb ? 'T' : 'N', p.m, p.n, p.k, float(p.alpha), p.a, p.lda, p.b, p.ldb,
-                                   float(p.beta), p.c, p.ldc);
+    const auto status = dnnl_sgemm(p.ta ? 'T' : 'N', p.tb ? 'T' : 'N', p.m, p.n, p.k, float(p.alpha), p.a, p.lda, p.b,
+                                   p.ldb, float(p.beta), p.c, p.ldc);
     if (status != dnnl_success) throw Error("dnnl_sgemm failed with status " + std::to_string(int(status)));
 }
 

@@ -1,5 +1,5 @@
-// codelets/blas.h - row-major C = alpha op(A) op(B) + beta C on the host, one thread, safe from several workers at once.
-// One wrapper, compiled by the host compiler: oneDNN's header does not pass through nvcc.
+// codelets/blas.h - row-major C = alpha op(A) op(B) + beta C on the host, one thread, safe from several workers at
+// once. One wrapper, compiled by the host compiler: oneDNN's header does not pass through nvcc.
 #pragma once
 #include <cstdint>
 

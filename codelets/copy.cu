@@ -20,7 +20,8 @@ Tensor copy(Tensor x) {
 }
 
 void assign(Tensor to, Tensor from) {
-    require(to.shape() == from.shape() && to.dtype() == from.dtype(), "assign", "needs equal shapes and types", {to, from});
+    require(to.shape() == from.shape() && to.dtype() == from.dtype(), "assign", "needs equal shapes and types",
+            {to, from});
     from = on_grid(from, to.grid());
     Node node;
     node.op = "assign", node.inputs = {from}, node.updates = {to};

@@ -62,7 +62,8 @@ template <template <class> class Op, class... Ts, class A>
 Tensor map_tiles(A args, std::vector<Tensor> inputs, const Vjp& vjp, const std::string& attributes = {}) {
     const std::string name = Op<float>::name;
     for (Tensor& x : inputs) {
-        require(x.shape() == inputs[0].shape() && x.dtype() == inputs[0].dtype(), name, "needs equal shapes and types", inputs);
+        require(x.shape() == inputs[0].shape() && x.dtype() == inputs[0].dtype(), name, "needs equal shapes and types",
+                inputs);
         x = on_grid(x, inputs[0].grid());
     }
     Graph& g = *inputs[0].graph;
@@ -76,14 +77,21 @@ Tensor map_tiles(A args, std::vector<Tensor> inputs, const Vjp& vjp, const std::
                     else if constexpr (Codelet<Op<T>>::S::count == 3)
                         to.task<Op<T>>(args, to.tile(inputs[0], i, j), to.tile(inputs[1], i, j), to.tile(y, i, j));
                     else
-                        to.task<Op<T>>(args, to.tile(inputs[0], i, j), to.tile(inputs[1], i, j), to.tile(inputs[2], i, j),
-                                       to.tile(y, i, j));
+                        to.task<Op<T>>(args, to.tile(inputs[0], i, j), to.tile(inputs[1], i, j),
+                                       to.tile(inputs[2], i, j), to.tile(y, i, j));
                 }
         });
     };
     require_type<Ts...>(y.dtype(), name);  // refuse an unknown type now, not when lowered
-    g.add({.op = name, .inputs = inputs, .outputs = {y}, .updates = {}, .attributes = attributes, .effect = false, .vjp = vjp,
-           .lower = lower, .layer = {}});
+    g.add({.op = name,
+           .inputs = inputs,
+           .outputs = {y},
+           .updates = {},
+           .attributes = attributes,
+           .effect = false,
+           .vjp = vjp,
+           .lower = lower,
+           .layer = {}});
     return y;
 }
 

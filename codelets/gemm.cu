@@ -20,15 +20,14 @@ struct Gemm {
         const double k = double(x.ta ? a.rows : a.cols);
         return {2 * k * double(c.size()), bytes_of_views(a, b, c) * 1.0 + (x.beta != 0 ? bytes_of_views(c) : 0.0)};
     }
-    static constexpr auto cpu_label = dtype_of<T> == DType::f32 ? "oneDNN" : dtype_of<T> == DType::f64 ? "OpenBLAS" : "oneDNN, widened";
+    static constexpr auto cpu_label = dtype_of<T> == DType::f32   ? "oneDNN"
+                                      : dtype_of<T> == DType::f64 ? "OpenBLAS"
+                                                                  : "oneDNN, widened";
     static void cpu(Args x, In<T> a, In<T> b, Acc<T> c) {
         const auto p = product(x.ta, x.tb, x.alpha, a, b, x.beta, c);
-        if constexpr (dtype_of<T> == DType::f32)
-            blas::onednn(p);
-        else if constexpr (dtype_of<T> == DType::f64)
-            blas::openblas(p);
-        else
-            blas::widened(p);
+        if constexpr (dtype_of<T> == DType::f32) blas::onednn(p);
+        else if constexpr (dtype_of<T> == DType::f64) blas::openblas(p);
+        else blas::widened(p);
     }
     static constexpr auto cuda_label = "cuBLAS";
     static void cuda(Args x, In<T> a, In<T> b, Acc<T> c, Stream stream);
@@ -81,7 +80,8 @@ const Register<GemmF32, Gemm<double>, Gemm<bf16>, GemmAdd<float>, GemmAdd<double
 static Tensor product_of(Tensor a, Tensor b, Tensor c, GemmOptions o) {
     const Shape as = a.shape(), bs = b.shape();
     const int64_t m = o.ta ? as.cols : as.rows, k = o.ta ? as.rows : as.cols, n = o.tb ? bs.rows : bs.cols;
-    require(k == (o.tb ? bs.cols : bs.rows) && a.dtype() == b.dtype(), "gemm", "inner extents and types must match", {a, b});
+    require(k == (o.tb ? bs.cols : bs.rows) && a.dtype() == b.dtype(), "gemm", "inner extents and types must match",
+            {a, b});
     const auto rows = o.ta ? a.grid().col_extents : a.grid().row_extents;
     const auto inner = o.ta ? a.grid().row_extents : a.grid().col_extents;
     const auto cols = o.tb ? b.grid().row_extents : b.grid().col_extents;
@@ -92,7 +92,8 @@ static Tensor product_of(Tensor a, Tensor b, Tensor c, GemmOptions o) {
     node.op = "gemm", node.inputs = {a, b}, node.outputs = {y};
     node.attributes = std::string(o.ta ? "ta " : "") + (o.tb ? "tb " : "") + "alpha=" + std::to_string(o.alpha);
     if (c) {
-        require(c.shape() == y.shape() && c.dtype() == y.dtype(), "gemm", "c needs shape and type of the product", {c, y});
+        require(c.shape() == y.shape() && c.dtype() == y.dtype(), "gemm", "c needs shape and type of the product",
+                {c, y});
         node.inputs.push_back(c = on_grid(c, y.grid()));
         node.attributes += " beta=" + std::to_string(o.beta);
     }
@@ -104,9 +105,9 @@ static Tensor product_of(Tensor a, Tensor b, Tensor c, GemmOptions o) {
                     const auto ref_b = o.tb ? to.tile(b, j, l) : to.tile(b, l, j);
                     const auto ref_y = l == 0 ? Lowering::first(to.tile(y, i, j)) : to.tile(y, i, j);
                     if (c && l == 0)
-                        to.task<GemmAdd<T>>({o.alpha, o.beta, o.ta, o.tb, o.tf32}, ref_a, ref_b, to.tile(c, i, j), ref_y);
-                    else
-                        to.task<GemmOf<T>>({o.alpha, l == 0 ? 0.0 : 1.0, o.ta, o.tb, o.tf32}, ref_a, ref_b, ref_y);
+                        to.task<GemmAdd<T>>({o.alpha, o.beta, o.ta, o.tb, o.tf32}, ref_a, ref_b, to.tile(c, i, j),
+                                            ref_y);
+                    else to.task<GemmOf<T>>({o.alpha, l == 0 ? 0.0 : 1.0, o.ta, o.tb, o.tf32}, ref_a, ref_b, ref_y);
                 }
     };
     node.lower = [=](Lowering& to) {

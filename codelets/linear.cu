@@ -1,5 +1,6 @@
 // linear: Y = act(X W^T + b), X [N x I], W [O x I] as PyTorch stores it, b [1 x O]. f32, f64, bf16 (sums in f32).
-// One task per tile of Y and tile of I; the last one adds the bias and applies the activation while the tile is in cache.
+// One task per tile of Y and tile of I; the last one adds the bias and applies the activation while the tile is in
+// cache.
 #include "codelets/activation.h"
 #include "codelets/product.h"
 
@@ -25,10 +26,14 @@ struct Linear {
         multiply(product(false, true, 1, x, w, a.first ? 0 : 1, Acc<T>{y.data, y.rows, y.cols, y.ld}));
         if (!a.last) return;
         switch (a.activation) {  // a constant in each loop, so that it is vectorized
-            case Activation::relu: return finish<Activation::relu>(b, y);
-            case Activation::tanh: return finish<Activation::tanh>(b, y);
-            case Activation::sigmoid: return finish<Activation::sigmoid>(b, y);
-            default: return finish<Activation::none>(b, y);
+            case Activation::relu:
+                return finish<Activation::relu>(b, y);
+            case Activation::tanh:
+                return finish<Activation::tanh>(b, y);
+            case Activation::sigmoid:
+                return finish<Activation::sigmoid>(b, y);
+            default:
+                return finish<Activation::none>(b, y);
         }
     }
     template <Activation A>
@@ -40,14 +45,13 @@ struct Linear {
         }
     }
     HD static Compute<T> f(Args a, Compute<T> y, Compute<T> b) { return apply(a.activation, y + b); }
-    static constexpr auto cpu_label = dtype_of<T> == DType::f32 ? "oneDNN" : dtype_of<T> == DType::f64 ? "OpenBLAS" : "oneDNN, widened";
+    static constexpr auto cpu_label = dtype_of<T> == DType::f32   ? "oneDNN"
+                                      : dtype_of<T> == DType::f64 ? "OpenBLAS"
+                                                                  : "oneDNN, widened";
     static void cpu(Args a, In<T> x, In<T> w, In<T> b, InOut<T> y) {
-        if constexpr (dtype_of<T> == DType::f32)
-            with(blas::onednn, a, x, w, b, y);
-        else if constexpr (dtype_of<T> == DType::f64)
-            with(blas::openblas, a, x, w, b, y);
-        else
-            with(blas::widened, a, x, w, b, y);
+        if constexpr (dtype_of<T> == DType::f32) with(blas::onednn, a, x, w, b, y);
+        else if constexpr (dtype_of<T> == DType::f64) with(blas::openblas, a, x, w, b, y);
+        else with(blas::widened, a, x, w, b, y);
     }
     static constexpr auto cuda_label = "cuBLAS";
     static void cuda(Args a, In<T> x, In<T> w, In<T> b, InOut<T> y, Stream stream);
@@ -100,7 +104,8 @@ Tensor linear(Tensor x, Tensor w, Tensor b, Activation activation) {
             for (int64_t j = 0; j < y.grid().cols(); ++j)
                 for (int64_t l = 0; l <= last; ++l) {
                     const auto out = l == 0 ? Lowering::first(to.tile(y, i, j)) : to.tile(y, i, j);
-                    to.task<LinearOf<T>>({activation, l == 0, l == last}, to.tile(x, i, l), to.tile(w, j, l), to.tile(b, 0, j), out);
+                    to.task<LinearOf<T>>({activation, l == 0, l == last}, to.tile(x, i, l), to.tile(w, j, l),
+                                         to.tile(b, 0, j), out);
                 }
     };
     node.lower = [=](Lowering& to) {

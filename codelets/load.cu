@@ -1,5 +1,6 @@
-// load_features, load_labels: a batch gathered from samples in host memory, y(i, :) = features of sample batch[row0 + i];
-// the indices come with the step. Tasks like any other, so that loading overlaps training. f32, f64, bf16; i32 labels.
+// load_features, load_labels: a batch gathered from samples in host memory, y(i, :) = features of sample batch[row0 +
+// i]; the indices come with the step. Tasks like any other, so that loading overlaps training. f32, f64, bf16; i32
+// labels.
 #include "codelets/load.h"
 
 #include "codelets/elementwise.h"

@@ -4,8 +4,8 @@
 
 namespace tessera {
 
-// feature(s, f) = (bytes[s * features + f] / 255 - mean[f % channels]) * scale[f % channels], or values[s * features + f].
-// The pointers must stay valid while steps that read them are in flight.
+// feature(s, f) = (bytes[s * features + f] / 255 - mean[f % channels]) * scale[f % channels], or values[s * features +
+// f]. The pointers must stay valid while steps that read them are in flight.
 struct BatchSource {
     const uint8_t* bytes = nullptr;
     const float* values = nullptr;

@@ -16,20 +16,20 @@ struct GemmOptions {
     bool ta = false, tb = false;  // use the transpose of a, b
     bool tf32 = false;            // CUDA tensor cores with 10-bit mantissa inputs; f32 only
 };
-Tensor gemm(Tensor a, Tensor b, GemmOptions = {});            // alpha op(a) op(b)
-Tensor gemm(Tensor a, Tensor b, Tensor c, GemmOptions = {});  // alpha op(a) op(b) + beta c
+Tensor gemm(Tensor a, Tensor b, GemmOptions = {});                           // alpha op(a) op(b)
+Tensor gemm(Tensor a, Tensor b, Tensor c, GemmOptions = {});                 // alpha op(a) op(b) + beta c
 Tensor linear(Tensor x, Tensor w, Tensor b, Activation = Activation::none);  // act(x w^T + b): [N x I] [O x I] [1 x O]
 
 // --- element by element ---
-Tensor relu(Tensor x);              // max(x, 0)
-Tensor gelu(Tensor x);              // x Phi(x), exact
+Tensor relu(Tensor x);  // max(x, 0)
+Tensor gelu(Tensor x);  // x Phi(x), exact
 Tensor tanh(Tensor x);
-Tensor sigmoid(Tensor x);           // 1 / (1 + exp(-x))
-Tensor silu(Tensor x);              // x sigmoid(x)
+Tensor sigmoid(Tensor x);  // 1 / (1 + exp(-x))
+Tensor silu(Tensor x);     // x sigmoid(x)
 Tensor activate(Tensor x, Activation);
 Tensor activation_backward(Tensor y, Tensor dy, Activation);  // of relu, tanh, sigmoid, from the output
-Tensor add(Tensor a, Tensor b);     // a + b
-Tensor mul(Tensor a, Tensor b);     // a * b
+Tensor add(Tensor a, Tensor b);                               // a + b
+Tensor mul(Tensor a, Tensor b);                               // a * b
 Tensor scale(Tensor x, double factor);
 Tensor scale_by(Tensor x, Tensor factor);  // x * factor, factor [1 x 1]
 Tensor dropout(Tensor x, double p);        // zero with probability p, else x / (1 - p); new mask every step
@@ -42,15 +42,15 @@ Tensor transpose(Tensor x);
 Tensor retile(Tensor x, const Grid& grid);  // same values, cut elsewhere
 
 // --- reductions ---
-Tensor sum_rows(Tensor x);  // [1 x cols]: over the rows
-Tensor sum_cols(Tensor x);  // [rows x 1]: over the columns
-Tensor sum_all(Tensor x);   // [1 x 1]
-Tensor argmax(Tensor x);    // [rows x 1] i32: column of the largest value, the first if equal
+Tensor sum_rows(Tensor x);                           // [1 x cols]: over the rows
+Tensor sum_cols(Tensor x);                           // [rows x 1]: over the columns
+Tensor sum_all(Tensor x);                            // [1 x 1]
+Tensor argmax(Tensor x);                             // [rows x 1] i32: column of the largest value, the first if equal
 Tensor count_correct(Tensor logits, Tensor labels);  // [1 x 1] f32: rows whose argmax is the label
 
 // --- normalisation ---
-Tensor softmax(Tensor x);                                                             // over each row
-Tensor layer_norm(Tensor x, Tensor gamma, Tensor beta, double epsilon = 1e-5);        // over each row; [1 x cols]
+Tensor softmax(Tensor x);                                                       // over each row
+Tensor layer_norm(Tensor x, Tensor gamma, Tensor beta, double epsilon = 1e-5);  // over each row; [1 x cols]
 
 // --- losses, mean over the batch, [1 x 1] ---
 Tensor softmax_cross_entropy(Tensor logits, Tensor labels, double label_smoothing = 0);  // labels [N x 1] i32
@@ -58,18 +58,18 @@ Tensor mse(Tensor x, Tensor target);                                            
 
 // --- optimizers: update w (and state) in place; the learning rate comes with the step ---
 void sgd(Tensor w, Tensor dw, Tensor momentum_buffer, double momentum, bool nesterov, double weight_decay);
-void sgd(Tensor w, Tensor dw, double weight_decay);  // without momentum: no state
+void sgd(Tensor w, Tensor dw, double weight_decay);                        // without momentum: no state
 void adam(Tensor w, Tensor dw, Tensor m, Tensor v, double weight_decay);   // L2 weight decay
 void adamw(Tensor w, Tensor dw, Tensor m, Tensor v, double weight_decay);  // decoupled
 void assign(Tensor to, Tensor from);                                       // to := from; `to` is a Param
 std::vector<Tensor> clip_by_global_norm(const std::vector<Tensor>& gradients, double max_norm);
 
 // --- in and out ---
-struct BatchSource;  // codelets/load.h
+struct BatchSource;                                                            // codelets/load.h
 Tensor load_features(Graph&, const BatchSource&, int64_t batch, DType, Grid);  // [batch x features]
 Tensor load_labels(Graph&, const BatchSource&, int64_t batch, Grid);           // [batch x 1] i32
 using Sink = std::function<void(int64_t step, double value)>;                  // called inside a task; may throw
-void report(Tensor value, const Sink& sink);                                   // value [1 x 1]; `sink` must outlive runs
+void report(Tensor value, const Sink& sink);  // value [1 x 1]; `sink` must outlive runs
 
 // Gradients of the [1 x 1] value `of` for each of `wrt`.
 std::vector<Tensor> gradients(Tensor of, const std::vector<Tensor>& wrt);

@@ -40,8 +40,9 @@ void report(Tensor value, const Sink& sink) {
     Node node;
     node.op = "report", node.inputs = {value}, node.effect = true;
     node.lower = [value, to = &sink](Lowering& lower) {
-        dispatch<float, double>(value.dtype(), "report",
-                                [&]<class T>() { lower.task<Report<T>>({to, 0}, lower.tile(value, 0, 0)); });
+        dispatch<float, double>(value.dtype(), "report", [&]<class T>() {
+            lower.task<Report<T>>({to, 0}, lower.tile(value, 0, 0));
+        });
     };
     value.graph->add(std::move(node));
 }

@@ -90,7 +90,8 @@ Tensor retile(Tensor x, const Grid& grid) {
         }
     };
     node.lower = [=](Lowering& to) {
-        dispatch<float, double, bf16, int32_t, uint8_t>(x.dtype(), "retile", [&]<class T>() { lower.template operator()<T>(to); });
+        dispatch<float, double, bf16, int32_t, uint8_t>(x.dtype(), "retile",
+                                                        [&]<class T>() { lower.template operator()<T>(to); });
     };
     node.vjp = [=](const auto& d) { return std::vector{on_grid(d[0], x.grid())}; };
     g.add(std::move(node));

@@ -29,9 +29,13 @@ struct SgdMomentum {
     using Args = SgdArgs;
     static uint32_t key(Args a) { return a.nesterov; }
     static void at_step(Args& a, const Step& s) { a.learning_rate = s.learning_rate; }
-    static Cost cost(Args, InOut<T> w, In<T> dw, InOut<T> m) { return {6 * double(w.size()), 2 * bytes_of_views(w, m) + bytes_of_views(dw)}; }
+    static Cost cost(Args, InOut<T> w, In<T> dw, InOut<T> m) {
+        return {6 * double(w.size()), 2 * bytes_of_views(w, m) + bytes_of_views(dw)};
+    }
     static void cpu(Args a, InOut<T> w, In<T> dw, InOut<T> m) {
-        for (int64_t i = 0; i < w.rows; ++i) a.nesterov ? row<true>(a, w.cols, w.row(i), dw.row(i), m.row(i)) : row<false>(a, w.cols, w.row(i), dw.row(i), m.row(i));
+        for (int64_t i = 0; i < w.rows; ++i)
+            a.nesterov ? row<true>(a, w.cols, w.row(i), dw.row(i), m.row(i))
+                       : row<false>(a, w.cols, w.row(i), dw.row(i), m.row(i));
     }
     template <bool Nesterov>
     static void row(Args a, int64_t n, T* __restrict w, const T* __restrict dw, T* __restrict m) {
@@ -47,7 +51,9 @@ struct Sgd {
     static constexpr DType dtype = dtype_of<T>;
     using Args = SgdArgs;
     static void at_step(Args& a, const Step& s) { a.learning_rate = s.learning_rate; }
-    static Cost cost(Args, InOut<T> w, In<T> dw) { return {4 * double(w.size()), 2 * bytes_of_views(w) + bytes_of_views(dw)}; }
+    static Cost cost(Args, InOut<T> w, In<T> dw) {
+        return {4 * double(w.size()), 2 * bytes_of_views(w) + bytes_of_views(dw)};
+    }
     static void cpu(Args a, InOut<T> w, In<T> dw) {
         for (int64_t i = 0; i < w.rows; ++i) {
             T* __restrict to = w.row(i);
@@ -88,8 +94,8 @@ const Register<SgdMomentum<float>, SgdMomentum<double>, Sgd<float>, Sgd<double>>
 }  // namespace
 
 void sgd(Tensor w, Tensor dw, Tensor m, double momentum, bool nesterov, double weight_decay) {
-    require(w.shape() == dw.shape() && w.shape() == m.shape() && w.dtype() == dw.dtype() && w.dtype() == m.dtype(), "sgd",
-            "needs equal shapes and types", {w, dw, m});
+    require(w.shape() == dw.shape() && w.shape() == m.shape() && w.dtype() == dw.dtype() && w.dtype() == m.dtype(),
+            "sgd", "needs equal shapes and types", {w, dw, m});
     require_type<float, double>(w.dtype(), "sgd");
     require(m.grid() == w.grid(), "sgd", "the momentum buffer must be cut as the weight", {w, m});
     dw = on_grid(dw, w.grid());
@@ -99,7 +105,8 @@ void sgd(Tensor w, Tensor dw, Tensor m, double momentum, bool nesterov, double w
         dispatch<float, double>(w.dtype(), "sgd", [&]<class T>() {
             for (int64_t i = 0; i < w.grid().rows(); ++i)
                 for (int64_t j = 0; j < w.grid().cols(); ++j)
-                    to.task<SgdMomentum<T>>({momentum, weight_decay, 0, nesterov}, to.tile(w, i, j), to.tile(dw, i, j), to.tile(m, i, j));
+                    to.task<SgdMomentum<T>>({momentum, weight_decay, 0, nesterov}, to.tile(w, i, j), to.tile(dw, i, j),
+                                            to.tile(m, i, j));
         });
     };
     w.graph->add(std::move(node));

@@ -1,6 +1,6 @@
 // softmax_cross_entropy: loss = 1/N sum over rows of -sum_c t_c log softmax(x)_c, with
-// t = (1 - s) onehot(label) + s / C (label smoothing s, Szegedy et al. 2016). x [N x C], labels [N x 1] i32, loss [1 x 1].
-// Its backward is fused: dx = (softmax(x) - t) / N * dloss. f32, f64, bf16 logits; loss in f32 (f64 for f64).
+// t = (1 - s) onehot(label) + s / C (label smoothing s, Szegedy et al. 2016). x [N x C], labels [N x 1] i32, loss [1 x
+// 1]. Its backward is fused: dx = (softmax(x) - t) / N * dloss. f32, f64, bf16 logits; loss in f32 (f64 for f64).
 #include <cmath>
 #include <stdexcept>
 
@@ -19,7 +19,8 @@ using Loss = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 template <class T>
 struct SoftmaxCrossEntropy {
-    static constexpr auto name = "softmax_cross_entropy", formula = "loss += weight sum over rows of -t . log softmax(x)";
+    static constexpr auto name = "softmax_cross_entropy",
+                          formula = "loss += weight sum over rows of -t . log softmax(x)";
     static constexpr DType dtype = dtype_of<T>;
     using Args = CrossEntropyArgs;
     using C = Compute<T>;
@@ -35,7 +36,8 @@ struct SoftmaxCrossEntropy {
         for (int64_t i = 0; i < x.rows; ++i) {
             const int32_t label = labels(i, 0);
             if (label < 0 || label >= x.cols)
-                throw std::out_of_range("label " + std::to_string(label) + " is not in 0.." + std::to_string(x.cols - 1));
+                throw std::out_of_range("label " + std::to_string(label) + " is not in 0.." +
+                                        std::to_string(x.cols - 1));
             const C log_sum_exp = row_log_sum_exp(x.row(i), x.cols);
             C sum = 0;
             for (int64_t j = 0; j < x.cols; ++j) sum += C(x(i, j));
@@ -93,7 +95,8 @@ __global__ void cross_entropy_kernel(CrossEntropyArgs a, In<T> x, In<int32_t> la
     if (threadIdx.x == 0) loss(0, 0) = (a.first ? Loss<T>(0) : loss(0, 0)) + Loss<T>(Compute<T>(a.weight) * total);
 }
 template <class T>
-__global__ void cross_entropy_backward_kernel(CrossEntropyArgs a, In<T> x, In<int32_t> labels, In<Loss<T>> dloss, Out<T> dx) {
+__global__ void cross_entropy_backward_kernel(CrossEntropyArgs a, In<T> x, In<int32_t> labels, In<Loss<T>> dloss,
+                                              Out<T> dx) {
     const int64_t stride = int64_t(gridDim.x) * blockDim.x;
     for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < x.rows; i += stride)
         SoftmaxCrossEntropyBackward<T>::row(a, x.row(i), labels(i, 0), x.cols, Compute<T>(dloss(0, 0)), dx.row(i));
@@ -104,13 +107,15 @@ void SoftmaxCrossEntropy<T>::cuda(Args a, In<T> x, In<int32_t> labels, Acc<Loss<
     check(cudaGetLastError(), name);
 }
 template <class T>
-void SoftmaxCrossEntropyBackward<T>::cuda(Args a, In<T> x, In<int32_t> labels, In<Loss<T>> dloss, Out<T> dx, Stream stream) {
+void SoftmaxCrossEntropyBackward<T>::cuda(Args a, In<T> x, In<int32_t> labels, In<Loss<T>> dloss, Out<T> dx,
+                                          Stream stream) {
     cross_entropy_backward_kernel<<<blocks_for(x.rows), threads_per_block, 0, stream>>>(a, x, labels, dloss, dx);
     check(cudaGetLastError(), name);
 }
 #endif
 const Register<SoftmaxCrossEntropy<float>, SoftmaxCrossEntropy<double>, SoftmaxCrossEntropy<bf16>,
-               SoftmaxCrossEntropyBackward<float>, SoftmaxCrossEntropyBackward<double>, SoftmaxCrossEntropyBackward<bf16>>
+               SoftmaxCrossEntropyBackward<float>, SoftmaxCrossEntropyBackward<double>,
+               SoftmaxCrossEntropyBackward<bf16>>
     codelets;
 
 }  // namespace
@@ -119,7 +124,8 @@ Tensor softmax_cross_entropy(Tensor x, Tensor labels, double smoothing) {
     const std::string name = "softmax_cross_entropy";
     require(labels.shape() == Shape{x.shape().rows, 1} && labels.dtype() == DType::i32, name,
             "needs logits [N x C] and i32 labels [N x 1]", {x, labels});
-    require(smoothing >= 0 && smoothing < 1, name, "label smoothing must be in [0, 1), got " + std::to_string(smoothing));
+    require(smoothing >= 0 && smoothing < 1, name,
+            "label smoothing must be in [0, 1), got " + std::to_string(smoothing));
     require_type<float, double, bf16>(x.dtype(), name);
     x = on_grid(x, {x.grid().row_extents, {x.shape().cols}});
     labels = on_grid(labels, {x.grid().row_extents, {1}});
@@ -144,8 +150,9 @@ Tensor softmax_cross_entropy(Tensor x, Tensor labels, double smoothing) {
         back.lower = [=, dloss = d[0]](Lowering& to) {
             dispatch<float, double, bf16>(x.dtype(), name, [&]<class T>() {
                 for (int64_t i = 0; i < x.grid().rows(); ++i)
-                    to.task<SoftmaxCrossEntropyBackward<T>>({smoothing, weight, false}, to.tile(x, i, 0), to.tile(labels, i, 0),
-                                                            to.tile(dloss, 0, 0), to.tile(dx, i, 0));
+                    to.task<SoftmaxCrossEntropyBackward<T>>({smoothing, weight, false}, to.tile(x, i, 0),
+                                                            to.tile(labels, i, 0), to.tile(dloss, 0, 0),
+                                                            to.tile(dx, i, 0));
             });
         };
         graph.add(std::move(back));

@@ -108,12 +108,14 @@ void SumAll<T>::cuda(Args a, In<T> x, Acc<T> y, Stream stream) {
     check(cudaGetLastError(), name);
 }
 #endif
-const Register<SumRows<float>, SumRows<double>, SumRows<bf16>, SumCols<float>, SumCols<double>, SumCols<bf16>, SumAll<float>,
-               SumAll<double>, SumAll<bf16>>
+const Register<SumRows<float>, SumRows<double>, SumRows<bf16>, SumCols<float>, SumCols<double>, SumCols<bf16>,
+               SumAll<float>, SumAll<double>, SumAll<bf16>>
     codelets;
 
 // A column or row of ones of x's type, with which a gradient is spread out by a product.
-Tensor ones(Tensor like, Shape shape, Grid grid) { return fill(*like.graph, shape, like.dtype(), std::move(grid), 1.0); }
+Tensor ones(Tensor like, Shape shape, Grid grid) {
+    return fill(*like.graph, shape, like.dtype(), std::move(grid), 1.0);
+}
 
 }  // namespace
 
@@ -126,7 +128,8 @@ Tensor sum_rows(Tensor x) {
         dispatch<float, double, bf16>(x.dtype(), "sum_rows", [&]<class T>() {
             for (int64_t j = 0; j < x.grid().cols(); ++j)
                 for (int64_t i = 0; i < x.grid().rows(); ++i)
-                    to.task<SumRows<T>>({i == 0}, to.tile(x, i, j), i == 0 ? Lowering::first(to.tile(y, 0, j)) : to.tile(y, 0, j));
+                    to.task<SumRows<T>>({i == 0}, to.tile(x, i, j),
+                                        i == 0 ? Lowering::first(to.tile(y, 0, j)) : to.tile(y, 0, j));
         });
     };
     node.vjp = [=](const auto& d) {
@@ -146,7 +149,8 @@ Tensor sum_cols(Tensor x) {
         dispatch<float, double, bf16>(x.dtype(), "sum_cols", [&]<class T>() {
             for (int64_t i = 0; i < x.grid().rows(); ++i)
                 for (int64_t j = 0; j < x.grid().cols(); ++j)
-                    to.task<SumCols<T>>({j == 0}, to.tile(x, i, j), j == 0 ? Lowering::first(to.tile(y, i, 0)) : to.tile(y, i, 0));
+                    to.task<SumCols<T>>({j == 0}, to.tile(x, i, j),
+                                        j == 0 ? Lowering::first(to.tile(y, i, 0)) : to.tile(y, i, 0));
         });
     };
     node.vjp = [=](const auto& d) {
@@ -167,7 +171,8 @@ Tensor sum_all(Tensor x) {
             bool first = true;
             for (int64_t i = 0; i < x.grid().rows(); ++i)
                 for (int64_t j = 0; j < x.grid().cols(); ++j, first = false)
-                    to.task<SumAll<T>>({first}, to.tile(x, i, j), first ? Lowering::first(to.tile(y, 0, 0)) : to.tile(y, 0, 0));
+                    to.task<SumAll<T>>({first}, to.tile(x, i, j),
+                                       first ? Lowering::first(to.tile(y, 0, 0)) : to.tile(y, 0, 0));
         });
     };
     node.vjp = [=](const auto& d) { return std::vector{scale_by(ones(x, x.shape(), x.grid()), d[0])}; };

@@ -71,8 +71,8 @@ double critical_path(const Plan& plan, const std::vector<double>& times, bool or
     return path_of_steps(plan, times, ordered, 3) - path_of_steps(plan, times, ordered, 2);
 }
 
-Bound step_bound(const Plan& plan, const std::vector<double>& fastest_times, bool ordered, const std::vector<WorkClass>& classes,
-                 const std::vector<int>& workers) {
+Bound step_bound(const Plan& plan, const std::vector<double>& fastest_times, bool ordered,
+                 const std::vector<WorkClass>& classes, const std::vector<int>& workers) {
     const double path = critical_path(plan, fastest_times, ordered), area = area_bound(classes, workers);
     return path > area ? Bound{path, "critical path"} : Bound{area, "area"};
 }

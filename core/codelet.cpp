@@ -40,8 +40,9 @@ void* workspace(int64_t bytes) {
     thread_local std::unique_ptr<void, Free> memory;
     thread_local int64_t size = 0;
     if (bytes > workspace_limit_bytes)
-        throw Error("a workspace of " + std::to_string(bytes) + " bytes is needed, more than TESSERA_WORKSPACE allows (" +
-                    std::to_string(workspace_limit_bytes) + ")");
+        throw Error("a workspace of " + std::to_string(bytes) +
+                    " bytes is needed, more than TESSERA_WORKSPACE allows (" + std::to_string(workspace_limit_bytes) +
+                    ")");
     if (bytes > size) {
         memory.reset();
         const size_t rounded = (size_t(bytes) + 4095) / 4096 * 4096;
@@ -58,7 +59,8 @@ const std::vector<const CodeletInfo*>& all_codelets() {
         std::sort(all.begin(), all.end(), [](auto* a, auto* b) { return a->name < b->name; });
         for (size_t i = 1; i < all.size(); ++i)
             if (all[i]->name == all[i - 1]->name)
-                throw std::logic_error("two codelets are named '" + all[i]->name + "'; their performance models would mix");
+                throw std::logic_error("two codelets are named '" + all[i]->name +
+                                       "'; their performance models would mix");
         return all;
     }();
     return sorted;
@@ -125,10 +127,14 @@ static bool finite_tile(const starpu_matrix_interface& m, DType type, bool on_cu
 #endif
     }
     switch (type) {
-        case DType::f32: return finite_rows<float>(data, m.ny, m.nx, ld);
-        case DType::f64: return finite_rows<double>(data, m.ny, m.nx, ld);
-        case DType::bf16: return finite_rows<bf16>(data, m.ny, m.nx, ld);
-        default: return true;
+        case DType::f32:
+            return finite_rows<float>(data, m.ny, m.nx, ld);
+        case DType::f64:
+            return finite_rows<double>(data, m.ny, m.nx, ld);
+        case DType::bf16:
+            return finite_rows<bf16>(data, m.ny, m.nx, ld);
+        default:
+            return true;
     }
 }
 
@@ -150,9 +156,9 @@ void run_body(void* cl_arg, void** buffers, bool on_cuda, void (*body)(void** bu
     try {
         body(buffers, static_cast<char*>(cl_arg) + args_offset, int(state.plan->tasks[size_t(run.task)].tiles.size()));
         if (state.run->check_nan) check_finite(run, buffers, on_cuda);
-    } catch (const std::exception& e) {
-        state.run->error.report(where(run) + ": " + e.what());
-    } catch (...) { state.run->error.report(where(run) + ": something that is no std::exception was thrown"); }
+    } catch (const std::exception& e) { state.run->error.report(where(run) + ": " + e.what()); } catch (...) {
+        state.run->error.report(where(run) + ": something that is no std::exception was thrown");
+    }
     const int worker = starpu_worker_get_id();
     if (worker >= 0 && !on_cuda && !state.cpu_times.empty()) {
         Timing& t = state.cpu_times[size_t(worker)][size_t(state.class_of_task[size_t(run.task)])];

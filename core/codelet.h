@@ -36,7 +36,7 @@ inline constexpr bool compiles_cuda_bodies = false;
 
 // What changes from step to step of one plan; read at submission.
 struct Step {
-    int64_t number = 0;   // counts from 0 over the whole training
+    int64_t number = 0;  // counts from 0 over the whole training
     double learning_rate = 0;
     uint64_t seed = 0;
     const int64_t* batch = nullptr;  // sample indices of this step's batch
@@ -181,27 +181,21 @@ class Codelet {
     static auto cpu_functions() {
         if constexpr (requires { Op::cpu_alternatives; })
             return std::tuple_cat(std::tuple{Named{first_label(), &Op::cpu}}, Op::cpu_alternatives);
-        else
-            return std::tuple{Named{first_label(), &Op::cpu}};
+        else return std::tuple{Named{first_label(), &Op::cpu}};
     }
     static constexpr const char* first_label() {
-        if constexpr (requires { Op::cpu_label; })
-            return Op::cpu_label;
-        else
-            return "own";
+        if constexpr (requires { Op::cpu_label; }) return Op::cpu_label;
+        else return "own";
     }
     static constexpr const char* first_cuda_label() {
-        if constexpr (requires { Op::cuda_label; })
-            return Op::cuda_label;
-        else
-            return "own";
+        if constexpr (requires { Op::cuda_label; }) return Op::cuda_label;
+        else return "own";
     }
 #if defined(STARPU_USE_CUDA) && defined(__CUDACC__)
     static auto cuda_functions() {
         if constexpr (requires { Op::cuda_alternatives; })
             return std::tuple_cat(std::tuple{Named{first_cuda_label(), &Op::cuda}}, Op::cuda_alternatives);
-        else
-            return std::tuple{Named{first_cuda_label(), &Op::cuda}};
+        else return std::tuple{Named{first_cuda_label(), &Op::cuda}};
     }
     template <size_t I>
     static void cuda_body(void* buffers[], void* cl_arg) {
@@ -273,8 +267,7 @@ class Codelet {
             info_.at_step = [](void* args, const Step& step) { Op::at_step(*static_cast<Args*>(args), step); };
         add_access(sequence);
         add_cpu(std::make_index_sequence<cpu_count()>{});
-        if constexpr (requires { &Op::cuda; })
-            add_cuda();
+        if constexpr (requires { &Op::cuda; }) add_cuda();
         info_.starpu = &codelet_;
         detail::register_codelet(&info_);
     }

@@ -38,18 +38,24 @@ const std::vector<Variable>& variables() {
              c.cache = v;
          }},
         {"TESSERA_CHECK_NAN", "0 or 1", "0",
-         "1 scans every tile that a task has written and stops at the first NaN or infinity, naming codelet, layer, tile "
+         "1 scans every tile that a task has written and stops at the first NaN or infinity, naming codelet, layer, "
+         "tile "
          "and worker. Slow.",
          [](Config& c, const std::string& v, const std::string& name) { c.check_nan = parse_switch(v, name); }},
         {"TESSERA_DATA", "folder", "none",
-         "Read by the tests only: a folder with `mnist/` and `cifar10/`; tests that want real data skip without it.", tool},
+         "Read by the tests only: a folder with `mnist/` and `cifar10/`; tests that want real data skip without it.",
+         tool},
         {"TESSERA_STARPU_PREFIX", "folder", "none",
          "Read by the tools only: use the StarPU installed there instead of building one.", tool},
         {"TESSERA_STEPS_IN_FLIGHT", "1 to 64", "3",
-         "How many training steps may be submitted and unfinished. More hides the latency of loading, and takes memory for "
+         "How many training steps may be submitted and unfinished. More hides the latency of loading, and takes memory "
+         "for "
          "input tiles.",
-         [](Config& c, const std::string& v, const std::string& name) { c.steps_in_flight = parse_positive(v, name, 64); }},
-        {"TESSERA_WORKSPACE", "size", "256M", "The most memory one worker may take for intermediate results of one task.",
+         [](Config& c, const std::string& v, const std::string& name) {
+             c.steps_in_flight = parse_positive(v, name, 64);
+         }},
+        {"TESSERA_WORKSPACE", "size", "256M",
+         "The most memory one worker may take for intermediate results of one task.",
          [](Config& c, const std::string& v, const std::string& name) { c.workspace_bytes = parse_size(v, name); }},
     };
     return table;
@@ -86,9 +92,11 @@ std::string environment_page() {
     std::string page =
         "# Environment variables\n\nThis page is written by `tessera environment`; a test keeps it true. An unknown "
         "`TESSERA_*` name or a bad value is an\nerror. StarPU's own variables (`STARPU_SCHED`, `STARPU_NCPU`, "
-        "`STARPU_NCUDA`, `STARPU_LIMIT_CUDA_MEM`, ...) are passed\nthrough and mean what StarPU's manual says; a misspelt "
+        "`STARPU_NCUDA`, `STARPU_LIMIT_CUDA_MEM`, ...) are passed\nthrough and mean what StarPU's manual says; a "
+        "misspelt "
         "`STARPU_SCHED`, which StarPU only warns about, is an error here.\nWhere you set none, Tessera chooses "
-        "`STARPU_SCHED=list` on machines without a GPU and `dmdas` elsewhere, and\n`STARPU_SILENT=1`, and keeps StarPU's "
+        "`STARPU_SCHED=list` on machines without a GPU and `dmdas` elsewhere, and\n`STARPU_SILENT=1`, and keeps "
+        "StarPU's "
         "files in its cache folder.\n\n"
         "| variable | value | default | meaning |\n|---|---|---|---|\n";
     for (const Variable& v : variables())
@@ -107,7 +115,8 @@ int64_t parse_size(const std::string& text, const std::string& what) {
             if (unit == units[i]) shift = int(i) * 10;
     }
     if (shift < 0 || n < 1 || n > (std::numeric_limits<int64_t>::max() >> shift))
-        throw UsageError(what + " '" + text + "' is not a size", "write a positive number of bytes, or one with K, M, G or T");
+        throw UsageError(what + " '" + text + "' is not a size",
+                         "write a positive number of bytes, or one with K, M, G or T");
     return n << shift;
 }
 

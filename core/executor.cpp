@@ -11,18 +11,22 @@ namespace {
 
 starpu_data_access_mode starpu_mode(Access a, bool deterministic) {
     switch (a) {
-        case Access::read: return STARPU_R;
-        case Access::write: return STARPU_W;
-        case Access::read_write: return STARPU_RW;
-        case Access::accumulate: break;
+        case Access::read:
+            return STARPU_R;
+        case Access::write:
+            return STARPU_W;
+        case Access::read_write:
+            return STARPU_RW;
+        case Access::accumulate:
+            break;
     }
     return deterministic ? STARPU_RW : starpu_data_access_mode(STARPU_RW | STARPU_COMMUTE);
 }
 
 starpu_data_handle_t register_tile(void* memory, const PlanTile& t, DType type) {
     starpu_data_handle_t handle;
-    starpu_matrix_data_register(&handle, memory ? STARPU_MAIN_RAM : -1, reinterpret_cast<uintptr_t>(memory), uint32_t(t.ld),
-                                uint32_t(t.cols), uint32_t(t.rows), size_t(bytes_of(type)));
+    starpu_matrix_data_register(&handle, memory ? STARPU_MAIN_RAM : -1, reinterpret_cast<uintptr_t>(memory),
+                                uint32_t(t.ld), uint32_t(t.cols), uint32_t(t.rows), size_t(bytes_of(type)));
     return handle;
 }
 
@@ -68,7 +72,8 @@ Executor::~Executor() {
     while (!params_.empty()) {
         auto& [param, s] = *params_.begin();
         for (auto h : s.tiles) starpu_data_unregister_no_coherency(h);
-        if (s.memory) starpu_free_flags(s.memory, size_t(param->bytes()), STARPU_MALLOC_PINNED | STARPU_MALLOC_SIMULATION_FOLDED);
+        if (s.memory)
+            starpu_free_flags(s.memory, size_t(param->bytes()), STARPU_MALLOC_PINNED | STARPU_MALLOC_SIMULATION_FOLDED);
         params_.erase(params_.begin());
     }
 }
@@ -92,8 +97,10 @@ Executor::ParamStorage& Executor::storage(const Param& p) {
     ParamStorage s;
     const int64_t size = bytes_of(p.dtype);
     if (options_.in_place)
-        check_starpu(starpu_malloc_flags(&s.memory, size_t(p.bytes()), STARPU_MALLOC_PINNED | STARPU_MALLOC_SIMULATION_FOLDED),
-                     "allocating parameter '" + p.name + "' (" + std::to_string(p.bytes()) + " bytes)");
+        check_starpu(
+            starpu_malloc_flags(&s.memory, size_t(p.bytes()), STARPU_MALLOC_PINNED | STARPU_MALLOC_SIMULATION_FOLDED),
+            "allocating parameter '" + p.name + "' (" + std::to_string(p.bytes()) + " bytes)",
+            "choose a smaller network");
     int64_t row = 0;
     for (int64_t rows : p.grid.row_extents) {
         int64_t col = 0;
@@ -113,7 +120,8 @@ Executor::ParamStorage& Executor::storage(const Param& p) {
 #ifndef STARPU_SIMGRID
     each_tile(p, STARPU_W, [&](std::byte* data, int64_t ld, int64_t row0, int64_t col0, int64_t rows, int64_t cols) {
         with_type(p.dtype, [&]<class T>() {
-            fill<T>(data, rows, cols, ld, [&](int64_t i, int64_t j) { return p.initial ? p.initial(row0 + i, col0 + j) : 0.0; });
+            fill<T>(data, rows, cols, ld,
+                    [&](int64_t i, int64_t j) { return p.initial ? p.initial(row0 + i, col0 + j) : 0.0; });
         });
     });
 #endif
@@ -136,7 +144,8 @@ void Executor::each_tile(const Param& p, starpu_data_access_mode mode, F&& f) {
     }
 }
 
-static void copy_rows(std::byte* to, int64_t to_stride, const std::byte* from, int64_t from_stride, int64_t rows, int64_t bytes) {
+static void copy_rows(std::byte* to, int64_t to_stride, const std::byte* from, int64_t from_stride, int64_t rows,
+                      int64_t bytes) {
     for (int64_t i = 0; i < rows; ++i) std::memcpy(to + i * to_stride, from + i * from_stride, size_t(bytes));
 }
 
@@ -150,7 +159,8 @@ void Executor::read(const Param& p, void* to) {
 void Executor::write(const Param& p, const void* from) {
     const int64_t size = bytes_of(p.dtype), stride = p.shape.cols * size;
     each_tile(p, STARPU_W, [&](std::byte* data, int64_t ld, int64_t row, int64_t col, int64_t rows, int64_t cols) {
-        copy_rows(data, ld * size, static_cast<const std::byte*>(from) + row * stride + col * size, stride, rows, cols * size);
+        copy_rows(data, ld * size, static_cast<const std::byte*>(from) + row * stride + col * size, stride, rows,
+                  cols * size);
     });
 }
 
@@ -177,7 +187,8 @@ std::vector<double> Executor::read(int number, Tensor t) {
         with_type(v.dtype, [&]<class T>() {
             for (int64_t i = 0; i < tile.rows; ++i)
                 for (int64_t j = 0; j < tile.cols; ++j)
-                    all[size_t((tile.row + i) * v.shape.cols + tile.col + j)] = double(reinterpret_cast<T*>(a.data())[i * a.ld() + j]);
+                    all[size_t((tile.row + i) * v.shape.cols + tile.col + j)] =
+                        double(reinterpret_cast<T*>(a.data())[i * a.ld() + j]);
         });
     }
     return all;
@@ -191,8 +202,9 @@ void Executor::write(int number, Tensor t, const std::vector<double>& from) {
             const PlanTile& tile = l.plan.tiles[size_t(k)];
             Acquired a(handles[size_t(k)], STARPU_W);
             with_type(v.dtype, [&]<class T>() {
-                fill<T>(a.data(), tile.rows, tile.cols, a.ld(),
-                        [&](int64_t i, int64_t j) { return from[size_t((tile.row + i) * v.shape.cols + tile.col + j)]; });
+                fill<T>(a.data(), tile.rows, tile.cols, a.ld(), [&](int64_t i, int64_t j) {
+                    return from[size_t((tile.row + i) * v.shape.cols + tile.col + j)];
+                });
             });
         }
 }
@@ -204,16 +216,31 @@ void Executor::check_limits(const Plan& plan) const {
         const auto kind = starpu_node_get_kind(node);
         if (kind != STARPU_CPU_RAM && kind != STARPU_CUDA_RAM) continue;
         const auto workers = runtime_.workers();
-        const auto here = std::count_if(workers.begin(), workers.end(), [&](const WorkerInfo& w) { return w.node == node; });
+        const auto here =
+            std::count_if(workers.begin(), workers.end(), [&](const WorkerInfo& w) { return w.node == node; });
         const int64_t largest = plan.largest_task_bytes(), need = largest * std::max<int64_t>(1, here);
         const int64_t limit = runtime_.limit_bytes(node);
         if (limit == 0 || need <= limit || (kind == STARPU_CPU_RAM && options_.in_place)) continue;
         const TaskSpec& t = plan.largest_task();
-        throw Error("a memory limit of " + std::to_string(limit) + " bytes is too small: the largest task, " + t.codelet->name +
-                        " in " + plan.nodes[size_t(t.node)].name() + ", needs " + std::to_string(largest) + " bytes at once, and " +
-                        std::to_string(here) + " workers may run one each",
-                    "the least that works is " + std::to_string(need / (1 << 20) + 1) + "M; or choose a smaller --tile");
+        throw Error(
+            "a memory limit of " + std::to_string(limit) + " bytes is too small: the largest task, " + t.codelet->name +
+                " in " + plan.nodes[size_t(t.node)].name() + ", needs " + std::to_string(largest) +
+                " bytes at once, and " + std::to_string(here) + " workers may run one each",
+            "the least that works is " + std::to_string(need / (1 << 20) + 1) + "M; or choose a smaller --tile");
     }
+}
+
+// StarPU waits for ever, too, when what does not fit into memory does not fit onto the disk.
+void Executor::check_swap(const Plan& plan) {
+    if (options_.in_place) return;
+    for (const PlanValue& v : plan.values)
+        if (!v.param || !params_.contains(v.param)) tile_bytes_ += v.shape.size() * bytes_of(v.dtype);
+    const int64_t limit = runtime_.limit_bytes(STARPU_MAIN_RAM), disk = runtime_.swap_bytes();
+    if (disk > 0 && tile_bytes_ - limit > disk * 9 / 10)
+        throw Error("the swap folder has " + std::to_string(disk >> 20) + " MiB free; " +
+                        std::to_string(tile_bytes_ >> 20) + " MiB of tiles with a memory limit of " +
+                        std::to_string(limit >> 20) + " MiB may need more",
+                    "choose a folder on a larger disk or a higher --host-memory");
 }
 
 void Executor::check_workers(const Plan& plan) const {
@@ -228,6 +255,7 @@ void Executor::check_workers(const Plan& plan) const {
 
 int Executor::load(Plan plan) {
     check_limits(plan);
+    check_swap(plan);
     check_workers(plan);
     loaded_.push_back(std::make_unique<Loaded>(Loaded{std::move(plan), {}, {}, {}, {}, {}, {}, {}, 0}));
     prepare(*loaded_.back());
@@ -247,10 +275,8 @@ void Executor::prepare(Loaded& l) {
             const PlanTile& tile = plan.tiles[k];
             const PlanValue& v = plan.values[size_t(tile.value)];
             starpu_data_handle_t h = nullptr;
-            if (v.param)
-                h = storage(*v.param).tiles[k - size_t(v.first_tile)];
-            else if (c > 0 && !v.buffered)
-                h = l.tile_handles[0][k];
+            if (v.param) h = storage(*v.param).tiles[k - size_t(v.first_tile)];
+            else if (c > 0 && !v.buffered) h = l.tile_handles[0][k];
             else if (used[k]) {
                 h = register_tile(nullptr, tile, v.dtype);
                 l.owned.push_back(h);
@@ -266,14 +292,15 @@ void Executor::prepare(Loaded& l) {
     l.handles.resize(copies);
     for (size_t i = 0; i < plan.tasks.size(); ++i) {
         const TaskSpec& t = plan.tasks[i];
-        l.tasks.push_back({t.codelet->starpu, l.names[size_t(t.node)].c_str(), &t, t.footprint, uint32_t(l.modes.size()),
-                           uint32_t(t.tiles.size()), int(1e6 * ranks[i] / top),
+        l.tasks.push_back({t.codelet->starpu, l.names[size_t(t.node)].c_str(), &t, t.footprint,
+                           uint32_t(l.modes.size()), uint32_t(t.tiles.size()), int(1e6 * ranks[i] / top),
                            i + 1 == plan.tasks.size() || plan.tasks[i + 1].node != t.node});
         for (const TileUse& u : t.tiles) {
             l.modes.push_back(starpu_mode(u.access, options_.deterministic));
             for (size_t c = 0; c < copies; ++c) l.handles[c].push_back(l.tile_handles[c][size_t(u.tile)]);
         }
-        l.state.class_of_task.push_back(classes.emplace(std::pair{t.codelet, t.footprint}, int(classes.size())).first->second);
+        l.state.class_of_task.push_back(
+            classes.emplace(std::pair{t.codelet, t.footprint}, int(classes.size())).first->second);
     }
     l.state.plan = &plan;
     l.state.run = &run_;
@@ -345,7 +372,8 @@ void Executor::submit(int number, const Step& step) {
     for (size_t i = 0; i < l.tasks.size(); ++i) {
         submit_task(l, i, handles, step, *unfinished_.back());
         if (options_.serial && l.tasks[i].last_of_node) starpu_task_wait_for_all();
-        if (i % 1000 == 999 && starpu_task_nsubmitted() > window) starpu_task_wait_for_n_submitted(unsigned(window / 2));
+        if (i % 1000 == 999 && starpu_task_nsubmitted() > window)
+            starpu_task_wait_for_n_submitted(unsigned(window / 2));
     }
     ++l.steps;
     submitted_ += int64_t(l.tasks.size());
@@ -391,7 +419,8 @@ std::vector<ClassTime> Executor::class_times(int number) const {
         ++all[c].tasks_per_step;
     }
     for (const auto& worker : l.state.cpu_times)
-        for (size_t c = 0; c < worker.size(); ++c) all[c].cpu.count += worker[c].count, all[c].cpu.sum_s += worker[c].sum_s;
+        for (size_t c = 0; c < worker.size(); ++c)
+            all[c].cpu.count += worker[c].count, all[c].cpu.sum_s += worker[c].sum_s;
     return all;
 }
 

@@ -20,9 +20,9 @@
 namespace tessera {
 
 struct ExecutorOptions {
-    bool deterministic = false;      // plan order for accumulations, implementation 0: same bits under every policy
-    bool serial = false;             // one node after another, as frameworks run
-    bool check_nan = false;          // look at every written tile
+    bool deterministic = false;  // plan order for accumulations, implementation 0: same bits under every policy
+    bool serial = false;         // one node after another, as frameworks run
+    bool check_nan = false;      // look at every written tile
     int64_t steps_in_flight = 3;
     bool in_place = true;            // false: StarPU allocates every tile, so that it may evict to disk
     int forced_implementation = -1;  // every body's implementation number, for tests and calibration
@@ -50,7 +50,7 @@ class Executor {
 
     // Submits one step. Blocks only while more than steps_in_flight steps are unfinished. Throws what failed in a task.
     void submit(int number, const Step&);
-    void wait();  // until all is done; throws what failed in a task
+    void wait();                                  // until all is done; throws what failed in a task
     void drain() { starpu_task_wait_for_all(); }  // until all is done; failures stay for the next call that throws
     bool failed() const { return run_.error.failed(); }
 
@@ -63,7 +63,9 @@ class Executor {
     void release(const Param&);  // forgets its storage
 
     // For those who submit tasks of their own on our tiles.
-    starpu_data_handle_t handle(int number, int tile) const { return loaded_[size_t(number)]->tile_handles[0][size_t(tile)]; }
+    starpu_data_handle_t handle(int number, int tile) const {
+        return loaded_[size_t(number)]->tile_handles[0][size_t(tile)];
+    }
 
     // Bytes of handles allocated now, per memory node.
     std::vector<int64_t> live_bytes() const;
@@ -114,6 +116,7 @@ class Executor {
 
     ParamStorage& storage(const Param&);
     void check_limits(const Plan&) const;
+    void check_swap(const Plan&);
     void check_workers(const Plan&) const;
     void prepare(Loaded&);
     void submit_task(Loaded&, size_t index, const starpu_data_handle_t* handles, const Step&, UnfinishedStep&);
@@ -127,7 +130,7 @@ class Executor {
     std::vector<std::unique_ptr<Loaded>> loaded_;
     std::unordered_map<const Param*, ParamStorage> params_;
     std::mutex params_mutex_;  // a checkpoint is read by another thread
-    int64_t submitted_ = 0;
+    int64_t submitted_ = 0, tile_bytes_ = 0;
     static void task_finished(void* unfinished_step);
     void wait_for_place();
     InFlight in_flight_;

@@ -20,7 +20,8 @@ static fs::path replaceable(const fs::path& path) {
     std::error_code failure;
     const auto status = fs::status(path, failure);
     if (fs::is_directory(status)) throw Error("cannot write '" + path.string() + "': it is a folder, not a file");
-    if (fs::exists(status) && !fs::is_regular_file(status)) throw Error("cannot write '" + path.string() + "': not a regular file");
+    if (fs::exists(status) && !fs::is_regular_file(status))
+        throw Error("cannot write '" + path.string() + "': not a regular file");
     if (!fs::is_symlink(fs::symlink_status(path, failure))) return path;
     const fs::path target = fs::weakly_canonical(path, failure);
     return failure ? path : target;

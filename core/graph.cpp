@@ -63,12 +63,14 @@ Tensor Graph::value(const std::string& name, Shape s, DType t, Grid grid) {
     const auto fits = [&](const std::vector<int64_t>& e) {
         return std::all_of(e.begin(), e.end(), [&](int64_t x) { return x > 0 && x <= limit; });
     };
-    if (s.rows <= 0 || s.cols <= 0) throw std::invalid_argument("tensor '" + name + "' has the empty shape " + to_string(s));
+    if (s.rows <= 0 || s.cols <= 0)
+        throw std::invalid_argument("tensor '" + name + "' has the empty shape " + to_string(s));
     if (s.cols > limit || s.rows > std::numeric_limits<int64_t>::max() / 8 / s.cols)
         throw std::invalid_argument("tensor '" + name + "' is too large: " + to_string(s));
     if (!fits(grid.row_extents) || !fits(grid.col_extents) || sum(grid.row_extents) != s.rows ||
         sum(grid.col_extents) != s.cols)
-        throw std::invalid_argument("tensor '" + name + "' " + to_string(s) + " cannot be cut into tiles " + to_string(grid));
+        throw std::invalid_argument("tensor '" + name + "' " + to_string(s) + " cannot be cut into tiles " +
+                                    to_string(grid));
     values_.push_back({name, s, t, std::move(grid)});
     return {this, int(values_.size()) - 1};
 }

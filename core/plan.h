@@ -1,5 +1,5 @@
-// core/plan.h - one step of a program as flat records that touch no StarPU. Because it is data, calibration, statistics,
-// priorities, bounds, serial execution, simulation and memory plans all work on it.
+// core/plan.h - one step of a program as flat records that touch no StarPU. Because it is data, calibration,
+// statistics, priorities, bounds, serial execution, simulation and memory plans all work on it.
 #pragma once
 #include <array>
 #include <cstddef>
@@ -95,7 +95,8 @@ template <class... Ts>
 void require_type(DType t, const std::string& op) {
     std::string known;
     ((known += " " + std::string(name_of(dtype_of<Ts>))), ...);
-    require(((dtype_of<Ts> == t) || ...), op, "has no " + std::string(name_of(t)) + " implementation (there are:" + known + ")");
+    require(((dtype_of<Ts> == t) || ...), op,
+            "has no " + std::string(name_of(t)) + " implementation (there are:" + known + ")");
 }
 
 // Calls f.operator()<T>() for the element type `t`, one of Ts.

@@ -37,7 +37,8 @@ std::vector<std::string> names_of(starpu_sched_policy** policies) {
 // Our policies are a plug-in beside this library; whoever sets STARPU_SCHED_LIB has chosen another.
 void find_plugin() {
     Dl_info here;
-    if (std::getenv("STARPU_SCHED_LIB") || !dladdr(reinterpret_cast<void*>(&find_plugin), &here) || !here.dli_fname) return;
+    if (std::getenv("STARPU_SCHED_LIB") || !dladdr(reinterpret_cast<void*>(&find_plugin), &here) || !here.dli_fname)
+        return;
     const fs::path plugin = fs::path(here.dli_fname).parent_path() / "libtessera_schedulers.so";
     if (fs::exists(plugin)) setenv("STARPU_SCHED_LIB", plugin.c_str(), 1);
 }
@@ -62,8 +63,21 @@ void check_policy() {
     const char* wanted = std::getenv("STARPU_SCHED");
     const auto known = known_policies();
     if (wanted && std::find(known.begin(), known.end(), wanted) == known.end()) {
-        throw UsageError(std::string("STARPU_SCHED='") + wanted + "' is not a scheduling policy", suggestion_or_list(wanted, known));
+        throw UsageError(std::string("STARPU_SCHED='") + wanted + "' is not a scheduling policy",
+                         suggestion_or_list(wanted, known));
     }
+}
+
+// StarPU prints a backtrace for a number that is none.
+void check_numbers() {
+    for (const char* name :
+         {"STARPU_NCPU", "STARPU_NCUDA", "STARPU_NWORKER_PER_CUDA", "STARPU_LIMIT_CPU_MEM", "STARPU_LIMIT_CUDA_MEM"})
+        if (const char* value = std::getenv(name)) {
+            char* end = nullptr;
+            std::strtol(value, &end, 10);
+            if (*value == 0 || *end != 0)
+                throw UsageError(std::string(name) + "='" + value + "' is not a whole number");
+        }
 }
 
 // A missing, read-only or small folder makes StarPU create it silently, hang or abort.
@@ -71,14 +85,16 @@ void check_swap(const RuntimeOptions& o) {
     if (o.host_memory_bytes && o.swap.empty())
         throw UsageError("--host-memory needs --swap DIR, a folder for the tiles that do not fit");
     if (std::getenv("STARPU_LIMIT_CPU_MEM") && !std::getenv("STARPU_DISK_SWAP") && !o.host_memory_bytes)
-        throw UsageError("STARPU_LIMIT_CPU_MEM without STARPU_DISK_SWAP makes StarPU wait for ever", "use --host-memory SIZE --swap DIR");
+        throw UsageError("STARPU_LIMIT_CPU_MEM without STARPU_DISK_SWAP makes StarPU wait for ever",
+                         "use --host-memory SIZE --swap DIR");
     if (o.swap.empty()) return;
     if (!o.host_memory_bytes) throw UsageError("--swap does nothing without --host-memory SIZE");
     if (*o.host_memory_bytes < mebibyte) throw UsageError("--host-memory must be at least 1M");
     if (!fs::is_directory(o.swap)) throw Error("the swap folder '" + o.swap + "' is not there", "create it");
     check_system(access(o.swap.c_str(), W_OK | X_OK) == 0, "cannot write to the swap folder '" + o.swap + "'");
     const std::string probe = o.swap + "/.tessera-probe-" + std::to_string(getpid());
-    check_system(mkdir(probe.c_str(), 0700) == 0, "cannot write to the swap folder '" + o.swap + "'");  // root passes access()
+    check_system(mkdir(probe.c_str(), 0700) == 0,
+                 "cannot write to the swap folder '" + o.swap + "'");  // root passes access()
     rmdir(probe.c_str());
 }
 
@@ -95,17 +111,20 @@ void set_limits(const RuntimeOptions& o) {
     }
     if (!o.host_memory_bytes) return;
     const int64_t free_mib = free_bytes(o.swap) / mebibyte;
-    if (free_mib < 64) throw Error("the disk of the swap folder '" + o.swap + "' has only " + std::to_string(free_mib) + " MiB free");
+    if (free_mib < 64)
+        throw Error("the disk of the swap folder '" + o.swap + "' has only " + std::to_string(free_mib) + " MiB free");
     setenv("STARPU_LIMIT_CPU_MEM", std::to_string(*o.host_memory_bytes / mebibyte).c_str(), 1);
     setenv("STARPU_DISK_SWAP", o.swap.c_str(), 1);
     set_default("STARPU_PREFETCH", "0");  // workers that evict for each other's prefetches can wait for ever
-    set_default("STARPU_DISK_SWAP_BACKEND", "unistd");  // its O_DIRECT sibling asserts on tiles that are not whole pages
+    set_default("STARPU_DISK_SWAP_BACKEND",
+                "unistd");  // its O_DIRECT sibling asserts on tiles that are not whole pages
     set_default("STARPU_DISK_SWAP_SIZE", std::to_string(free_mib * 9 / 10));
 }
 
 void handle_abort(int) {
     constexpr char line[] =
-        "error: the StarPU runtime stopped on an internal check (its message is above); likely causes: a memory limit that "
+        "error: the StarPU runtime stopped on an internal check (its message is above); likely causes: a memory limit "
+        "that "
         "is too small, or a performance model that is missing in simulation\n";
     if (write(2, line, sizeof line - 1) < 0) {}
     std::signal(SIGABRT, SIG_DFL);
@@ -132,6 +151,7 @@ std::vector<std::string> known_policies() {
 Runtime::Runtime(const RuntimeOptions& options) : config_(read_config(environ)), options_(options) {
     all_codelets();  // refuses duplicate names
     set_workspace_limit(config_.workspace_bytes);
+    check_numbers();
     find_plugin();
     check_policy();
     check_swap(options);
@@ -142,7 +162,8 @@ Runtime::Runtime(const RuntimeOptions& options) : config_(read_config(environ)),
         std::error_code failure;
         fs::create_directories(config_.cache, failure);
         if (failure || access(config_.cache.c_str(), W_OK) != 0)
-            throw Error("cannot write to the cache folder '" + config_.cache.string() + "'", "set TESSERA_CACHE to one you can");
+            throw Error("cannot write to the cache folder '" + config_.cache.string() + "'",
+                        "set TESSERA_CACHE to one you can");
         setenv("STARPU_HOME", config_.cache.c_str(), 1);
     }
     openblas_set_num_threads(1);  // parallelism is between tasks
@@ -152,11 +173,13 @@ Runtime::Runtime(const RuntimeOptions& options) : config_(read_config(environ)),
     conf.catch_signals = 0;  // Ctrl-C ends the program as users expect
     const int code = starpu_init(&conf);
     if (code == -ENODEV)
-        throw Error("no worker: this machine has nothing that StarPU may run tasks on", "look at STARPU_NCPU and STARPU_NCUDA");
+        throw Error("no worker: this machine has nothing that StarPU may run tasks on",
+                    "look at STARPU_NCPU and STARPU_NCUDA");
     check_starpu(code, "starpu_init");
     if (starpu_worker_get_count() == 0) {
         starpu_shutdown();
-        throw Error("no worker: this machine has nothing that StarPU may run tasks on", "look at STARPU_NCPU and STARPU_NCUDA");
+        throw Error("no worker: this machine has nothing that StarPU may run tasks on",
+                    "look at STARPU_NCPU and STARPU_NCUDA");
     }
 #ifdef STARPU_USE_CUDA
     if (starpu_cuda_worker_get_count() > 0) starpu_cublas_init();
@@ -172,12 +195,15 @@ Runtime::~Runtime() {
 
 std::string Runtime::policy() const { return starpu_sched_get_sched_policy()->policy_name; }
 
+int64_t Runtime::swap_bytes() const { return options_.swap.empty() ? 0 : free_bytes(options_.swap); }
+
 std::vector<WorkerInfo> Runtime::workers() const {
     std::vector<WorkerInfo> all;
     for (unsigned i = 0; i < starpu_worker_get_count(); ++i) {
         char name[64];
         starpu_worker_get_name(int(i), name, sizeof name);
-        all.push_back({int(i), name, starpu_worker_get_type(int(i)) == STARPU_CUDA_WORKER, starpu_worker_get_memory_node(i)});
+        all.push_back(
+            {int(i), name, starpu_worker_get_type(int(i)) == STARPU_CUDA_WORKER, starpu_worker_get_memory_node(i)});
     }
     return all;
 }

@@ -1,4 +1,5 @@
-// core/runtime.h - StarPU, started with sensible defaults and looked at before it can hang: environment, limits, workers.
+// core/runtime.h - StarPU, started with sensible defaults and looked at before it can hang: environment, limits,
+// workers.
 #pragma once
 #include <optional>
 #include <string>
@@ -37,6 +38,7 @@ class Runtime {
     int cuda_workers() const;
     // Limit of a memory node in bytes, or 0 for none.
     int64_t limit_bytes(unsigned node) const;
+    int64_t swap_bytes() const;  // free on the disk of the swap folder, or 0 without one
     bool in_place() const { return !options_.host_memory_bytes; }  // false: tiles may go to disk
 
  private:

@@ -1,5 +1,5 @@
-// core/scheduler.h - a scheduling policy is a struct with push() and pop(); `Policy<P>` makes a StarPU policy of it, and
-// schedulers/plugin.cpp exports all of them to any StarPU program (STARPU_SCHED_LIB, STARPU_SCHED).
+// core/scheduler.h - a scheduling policy is a struct with push() and pop(); `Policy<P>` makes a StarPU policy of it,
+// and schedulers/plugin.cpp exports all of them to any StarPU program (STARPU_SCHED_LIB, STARPU_SCHED).
 #pragma once
 #include <starpu.h>
 #include <starpu_scheduler.h>

@@ -66,7 +66,8 @@ int64_t Checkpoint::load() {
         const auto it = metadata.find(key);
         const std::string there = it == metadata.end() ? "absent" : it->second;
         if (there != value)
-            throw Error(name + " was made with " + key + " " + there + ", not " + value, "give the flags it was made with");
+            throw Error(name + " was made with " + key + " " + there + ", not " + value,
+                        "give the flags it was made with");
     }
     const auto step = metadata.find("step");
     if (step == metadata.end() || step->second.empty() || step->second.size() > 18 ||
@@ -77,8 +78,8 @@ int64_t Checkpoint::load() {
         const TensorRecord* r = file.find(p->name);
         if (!r) throw Error(name + " has no tensor '" + p->name + "'");
         if (r->shape != std::vector{p->shape.rows, p->shape.cols} || r->dtype != facts(p->dtype).safetensors)
-            throw Error(name + ": tensor '" + p->name + "' is " + shape_text(r->shape) + " " + r->dtype + " there and " +
-                        to_string(p->shape) + " " + std::string(facts(p->dtype).safetensors) + " here");
+            throw Error(name + ": tensor '" + p->name + "' is " + shape_text(r->shape) + " " + r->dtype +
+                        " there and " + to_string(p->shape) + " " + std::string(facts(p->dtype).safetensors) + " here");
         records.push_back(r);
     }
     std::vector<std::byte> row_major;

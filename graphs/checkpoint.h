@@ -1,5 +1,5 @@
-// graphs/checkpoint.h - all state of a training in one safetensors file. Copies are tasks, and a thread of its own writes
-// them, so that training goes on; the file is replaced whole or not at all.
+// graphs/checkpoint.h - all state of a training in one safetensors file. Copies are tasks, and a thread of its own
+// writes them, so that training goes on; the file is replaced whole or not at all.
 #pragma once
 #include <filesystem>
 #include <future>
@@ -13,7 +13,8 @@ namespace tessera {
 class Checkpoint {
  public:
     // `facts` describe the run (network, optimizer, seed ...); a checkpoint with other facts is refused.
-    Checkpoint(Executor&, std::vector<const Params*>, std::filesystem::path file, std::map<std::string, std::string> facts);
+    Checkpoint(Executor&, std::vector<const Params*>, std::filesystem::path file,
+               std::map<std::string, std::string> facts);
     ~Checkpoint();
 
     // Takes the state as it is after the steps submitted so far, `step` of them. Waits only for an earlier save.

@@ -45,8 +45,13 @@ Network mlp(Params& params, const NetworkOptions& o) {
         const double bound = 1 / std::sqrt(double(inputs));
         // The input's columns stay whole: they are gathered row by row.
         const Grid grid{cut(outputs, o.tile_features), cut(inputs, l == 0 ? 0 : o.tile_features)};
-        layers.push_back({&params.add({name + ".weight", {outputs, inputs}, type, grid, uniform(o.seed, 2 * l, bound, inputs)}),
-                          &params.add({name + ".bias", {1, outputs}, type, {{1}, grid.row_extents}, uniform(o.seed, 2 * l + 1, bound, outputs)})});
+        layers.push_back(
+            {&params.add({name + ".weight", {outputs, inputs}, type, grid, uniform(o.seed, 2 * l, bound, inputs)}),
+             &params.add({name + ".bias",
+                          {1, outputs},
+                          type,
+                          {{1}, grid.row_extents},
+                          uniform(o.seed, 2 * l + 1, bound, outputs)})});
         inputs = outputs;
     }
     const auto logits = [layers, o](Graph& g, Tensor x, bool training) {

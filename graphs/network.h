@@ -14,7 +14,7 @@ struct NetworkOptions {
     std::vector<int64_t> hidden = {512, 512};
     Activation activation = Activation::relu;
     double dropout = 0;
-    DType dtype = DType::f32;  // of activations; weights are f32 (f64 for f64), cast where bf16 is used
+    DType dtype = DType::f32;   // of activations; weights are f32 (f64 for f64), cast where bf16 is used
     int64_t tile_features = 0;  // largest extent of a weight tile; 0: whole matrices
     uint64_t seed = 1;
 };

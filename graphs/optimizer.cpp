@@ -13,8 +13,9 @@ Optimizer::Optimizer(OptimizerOptions options, const Params& weights) : options_
     if (std::find(kinds.begin(), kinds.end(), o.kind) == kinds.end())
         throw UsageError("unknown optimizer '" + o.kind + "'", suggestion_or_list(o.kind, kinds));
     if (!(o.momentum >= 0 && o.momentum < 1)) throw UsageError("--momentum must be in [0, 1)");
-    if (!(o.weight_decay >= 0 && std::isfinite(o.weight_decay))) throw UsageError("--weight-decay must be finite and not negative");
-    if (!(o.clip >= 0)) throw UsageError("--clip must not be negative");
+    if (!(o.weight_decay >= 0 && std::isfinite(o.weight_decay)))
+        throw UsageError("--weight-decay must be finite and not negative");
+    if (!(o.clip >= 0 && std::isfinite(o.clip))) throw UsageError("--clip must not be negative");
     if (o.nesterov && (o.kind != "sgd" || o.momentum == 0)) throw UsageError("--nesterov needs sgd with momentum");
     std::vector<std::string> suffixes;
     if (o.kind == "sgd" && o.momentum > 0) suffixes = {".momentum"};
@@ -39,10 +40,8 @@ void Optimizer::minimize(Tensor loss) const {
     auto state = state_.begin();
     const auto next = [&] { return g.param(**state++); };
     for (size_t i = 0; i < dw.size(); ++i) {
-        if (o.kind == "sgd" && o.momentum == 0)
-            sgd(weights[i], dw[i], o.weight_decay);
-        else if (o.kind == "sgd")
-            sgd(weights[i], dw[i], next(), o.momentum, o.nesterov, o.weight_decay);
+        if (o.kind == "sgd" && o.momentum == 0) sgd(weights[i], dw[i], o.weight_decay);
+        else if (o.kind == "sgd") sgd(weights[i], dw[i], next(), o.momentum, o.nesterov, o.weight_decay);
         else {
             Tensor m = next(), v = next();
             (o.kind == "adam" ? adam : adamw)(weights[i], dw[i], m, v, o.weight_decay);

@@ -11,14 +11,10 @@ Schedule parse_schedule(const std::string& text) {
     const size_t colon = text.find(':');
     const std::string kind = text.substr(0, colon);
     Schedule s;
-    if (kind == "constant")
-        s.kind = Schedule::Kind::constant;
-    else if (kind == "step")
-        s.kind = Schedule::Kind::step;
-    else if (kind == "cosine")
-        s.kind = Schedule::Kind::cosine;
-    else
-        throw UsageError("unknown schedule '" + kind + "'", suggestion_or_list(kind, {"constant", "step", "cosine"}));
+    if (kind == "constant") s.kind = Schedule::Kind::constant;
+    else if (kind == "step") s.kind = Schedule::Kind::step;
+    else if (kind == "cosine") s.kind = Schedule::Kind::cosine;
+    else throw UsageError("unknown schedule '" + kind + "'", suggestion_or_list(kind, {"constant", "step", "cosine"}));
     if (colon == std::string::npos) return s;
     const std::string warmup = text.substr(colon + 1);
     if (warmup.empty() || warmup.size() > 9 || warmup.find_first_not_of("0123456789") != std::string::npos)

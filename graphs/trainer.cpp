@@ -25,8 +25,14 @@ int64_t default_batch_tile(int64_t batch, int workers, bool deterministic) {
 }
 
 static BatchSource source_of(const Dataset& d) {
-    return {d.bytes.empty() ? nullptr : d.bytes.data(), d.values.empty() ? nullptr : d.values.data(), d.labels.data(),
-            d.count, d.features(), d.channels, d.mean.data(), d.scale.data()};
+    return {d.bytes.empty() ? nullptr : d.bytes.data(),
+            d.values.empty() ? nullptr : d.values.data(),
+            d.labels.data(),
+            d.count,
+            d.features(),
+            d.channels,
+            d.mean.data(),
+            d.scale.data()};
 }
 
 struct Trainer::Evaluating {
@@ -62,7 +68,8 @@ Trainer::Trainer(Executor& executor, const Network& network, const Optimizer& op
         eval_correct_ += value;
     };
     const int64_t last = train.count - (steps_per_epoch_ - 1) * options_.batch;
-    if (steps_per_epoch_ > 1 || last == options_.batch) training_[options_.batch] = make_plan(source_, options_.batch, true);
+    if (steps_per_epoch_ > 1 || last == options_.batch)
+        training_[options_.batch] = make_plan(source_, options_.batch, true);
     if (last != options_.batch) training_[last] = make_plan(source_, last, true);
 }
 
@@ -111,8 +118,8 @@ void Trainer::step() {
     Step step;
     step.number = next_step_;
     step.seed = options_.seed;
-    step.learning_rate =
-        learning_rate(options_.schedule, optimizer_.options().learning_rate, next_step_, steps_per_epoch_, options_.epochs);
+    step.learning_rate = learning_rate(options_.schedule, optimizer_.options().learning_rate, next_step_,
+                                       steps_per_epoch_, options_.epochs);
     step.batch = orders_[epoch].data() + in_epoch * options_.batch;
     executor_.submit(training_.at(batch_of(next_step_)), step);
     ++next_step_;

@@ -1,5 +1,5 @@
-// graphs/trainer.h - a network, a loss, an optimizer and data put together: one plan per (mode, batch size), batches drawn
-// from (seed, epoch) alone, results recorded as they arrive. Nothing here waits inside an epoch.
+// graphs/trainer.h - a network, a loss, an optimizer and data put together: one plan per (mode, batch size), batches
+// drawn from (seed, epoch) alone, results recorded as they arrive. Nothing here waits inside an epoch.
 #pragma once
 #include <functional>
 #include <map>
@@ -73,7 +73,7 @@ class Trainer {
     TrainOptions options_;
     BatchSource source_;
     int64_t steps_per_epoch_, next_step_ = 0;
-    std::map<int64_t, int> training_;  // batch size -> plan
+    std::map<int64_t, int> training_;                 // batch size -> plan
     std::map<int64_t, std::vector<int64_t>> orders_;  // epoch -> order, kept while steps that read it are in flight
     struct Evaluating;
     std::map<const Dataset*, std::unique_ptr<Evaluating>> evaluating_;

@@ -27,7 +27,8 @@ class List {
     }
 
     starpu_task* pop(unsigned worker) {
-        if (count_.load(std::memory_order_relaxed) == 0) return nullptr;  // read without the lock: a push wakes us afterwards
+        if (count_.load(std::memory_order_relaxed) == 0)
+            return nullptr;  // read without the lock: a push wakes us afterwards
         starpu_task* task = nullptr;
         {
             std::lock_guard lock(mutex_);

@@ -33,7 +33,8 @@ static double simulate_s(int steps) {
     const BatchSource source{nullptr, nullptr, nullptr, 256, 784, 1, nullptr, nullptr};
     Graph g;
     const auto rows = cut(256, 86);
-    Tensor x = load_features(g, source, 256, DType::f32, {rows, {784}}), labels = load_labels(g, source, 256, {rows, {1}});
+    Tensor x = load_features(g, source, 256, DType::f32, {rows, {784}}),
+           labels = load_labels(g, source, 256, {rows, {1}});
     optimizer.minimize(softmax_cross_entropy(network.logits(g, x, true), labels));
     const int plan = executor.load(Plan(g));
     const double start = starpu_timing_now();

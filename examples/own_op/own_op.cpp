@@ -19,7 +19,8 @@ struct Softplus : Unary<Softplus<T>, T> {
 static const Register<Softplus<float>, Softplus<double>> codelets;
 
 Tensor softplus(Tensor x) {
-    return map_tiles<Softplus, float, double>(NoArgs{}, {x}, [x](const auto& d) { return std::vector{mul(d[0], sigmoid(x))}; });
+    return map_tiles<Softplus, float, double>(NoArgs{}, {x},
+                                              [x](const auto& d) { return std::vector{mul(d[0], sigmoid(x))}; });
 }
 
 int main() {

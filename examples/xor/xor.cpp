@@ -14,7 +14,8 @@ int main() {
     Params data, weights;
     const auto bit = [](int64_t row, int64_t col) { return double(row >> col & 1); };
     Param& x = data.add({"x", {4, 2}, DType::f32, {}, bit, false});
-    Param& label = data.add({"label", {4, 1}, DType::i32, {}, [&](int64_t i, int64_t) { return double(bit(i, 0) != bit(i, 1)); }, false});
+    Param& label = data.add(
+        {"label", {4, 1}, DType::i32, {}, [&](int64_t i, int64_t) { return double(bit(i, 0) != bit(i, 1)); }, false});
     NetworkOptions options;
     options.inputs = 2, options.classes = 2, options.hidden = {8}, options.activation = Activation::tanh;
     Network network = mlp(weights, options);
