@@ -19,14 +19,22 @@ void CommonOptions::add_to(CLI::App& app) {
     app.add_flag("--deterministic", deterministic, "Same bits under every policy and number of workers; slower")
         ->group(group);
     app.add_flag("--serial", serial, "One operation after another, as frameworks run")->group(group);
-    app.add_option("--gpu-memory", gpu_memory, "Limit of each GPU's memory, e.g. 4G")->type_name("SIZE")->group(group);
+    app.add_option("--gpu-memory", gpu_memory, "Limit of each GPU's memory, e.g. 4G")
+        ->type_name("SIZE")
+        ->check(not_empty())
+        ->group(group);
     app.add_option("--host-memory", host_memory, "Limit of host memory for tiles; the rest goes to --swap")
         ->type_name("SIZE")
+        ->check(not_empty())
         ->group(group);
     app.add_option("--swap", swap, "Folder for tiles that do not fit into --host-memory")
         ->type_name("DIR")
+        ->check(not_empty())
         ->group(group);
-    app.add_option("--dag", dag, "Write the tasks of one step as Graphviz dot")->type_name("FILE.dot")->group(group);
+    app.add_option("--dag", dag, "Write the tasks of one step as Graphviz dot")
+        ->type_name("FILE.dot")
+        ->check(not_empty())
+        ->group(group);
     app.add_flag("--dag-stats", dag_stats, "Print T1, Tinf, T1/Tinf and width of one step's task graph")->group(group);
     app.add_flag("--json", json, "Last line of stdout is one JSON object")->group(group);
     app.add_flag("--quiet", quiet, "No progress on stderr")->group(group);
@@ -70,6 +78,10 @@ CLI::Validator positive_number() {
             return ok ? "" : "'" + text + "' is not a positive number";
         },
         "");
+}
+
+CLI::Validator not_empty() {
+    return CLI::Validator([](std::string& text) { return std::string(text.empty() ? "'' is empty" : ""); }, "");
 }
 
 DType parse_dtype(const std::string& text) {

@@ -23,6 +23,7 @@ struct CommonOptions {
 // What a flag's value must be. CLI11's own checks print 300-digit ranges and let NaN and overflow through.
 CLI::Validator whole_number(int64_t least);
 CLI::Validator positive_number();
+CLI::Validator not_empty();
 
 DType parse_dtype(const std::string&);                       // f32, f64, bf16
 std::vector<int64_t> parse_widths(const std::string& text);  // "512,512"; "0" or "none": no hidden layer

@@ -39,11 +39,13 @@ void add_flags(CLI::App& app, Flags& f) {
     app.add_option("--data", f.data, "digits[:N], mnist:DIR, cifar10:DIR, cifar100:DIR or npy:X,Y")
         ->type_name("KIND:PATH")
         ->capture_default_str()
+        ->check(not_empty())
         ->group("Data");
     app.add_option("--validation", f.validation, "Last fraction of the training data, held out")->group("Data");
     app.add_option("--hidden", f.hidden, "Widths of the hidden layers")
         ->type_name("N,N,...")
         ->capture_default_str()
+        ->check(not_empty())
         ->group("Network");
     app.add_option("--activation", f.activation, join(activation_names(), ", "))
         ->capture_default_str()
@@ -76,6 +78,7 @@ void add_flags(CLI::App& app, Flags& f) {
         ->group("Execution");
     app.add_option("--checkpoint", f.checkpoint, "Folder for checkpoint.safetensors")
         ->type_name("DIR")
+        ->check(not_empty())
         ->group("Output");
     app.add_option("--every", f.every, "Steps between checkpoints; 0: at the end of every epoch")
         ->capture_default_str()
@@ -84,8 +87,12 @@ void add_flags(CLI::App& app, Flags& f) {
     app.add_flag("--resume", f.resume, "Go on from the checkpoint if there is one")->group("Output");
     app.add_option("--metrics", f.metrics, "One JSON line per step and epoch")
         ->type_name("FILE.jsonl")
+        ->check(not_empty())
         ->group("Output");
-    app.add_option("--plot", f.plot, "Curves of loss and accuracy")->type_name("FILE.svg")->group("Output");
+    app.add_option("--plot", f.plot, "Curves of loss and accuracy")
+        ->type_name("FILE.svg")
+        ->check(not_empty())
+        ->group("Output");
     f.common.add_to(app);
 }
 

@@ -69,6 +69,8 @@ Executor::~Executor() {
     starpu_task_wait_for_all();
     for (auto& l : loaded_)
         for (auto h : l->owned) starpu_data_unregister_no_coherency(h);
+    for (auto& [kind, pool] : shared_)
+        for (auto h : pool) starpu_data_unregister_no_coherency(h);
     while (!params_.empty()) {
         auto& [param, s] = *params_.begin();
         for (auto h : s.tiles) starpu_data_unregister_no_coherency(h);
@@ -253,23 +255,27 @@ void Executor::check_workers(const Plan& plan) const {
     }
 }
 
-int Executor::load(Plan plan) {
+int Executor::load(Plan plan, bool share) {
     check_limits(plan);
     check_swap(plan);
     check_workers(plan);
     loaded_.push_back(std::make_unique<Loaded>(Loaded{std::move(plan), {}, {}, {}, {}, {}, {}, {}, 0}));
-    prepare(*loaded_.back());
+    prepare(*loaded_.back(), share);
     return int(loaded_.size()) - 1;
 }
 
-void Executor::prepare(Loaded& l) {
+void Executor::prepare(Loaded& l, bool share) {
     const Plan& plan = l.plan;
     const bool any_buffered = std::any_of(plan.values.begin(), plan.values.end(), [](auto& v) { return v.buffered; });
     const size_t copies = any_buffered ? size_t(options_.steps_in_flight) : 1;
     l.tile_handles.resize(copies);
-    std::vector<bool> used(plan.tiles.size());
+    std::vector<bool> used(plan.tiles.size()), written_first(plan.tiles.size());
     for (const TaskSpec& t : plan.tasks)
-        for (const TileUse& u : t.tiles) used[size_t(u.tile)] = true;
+        for (const TileUse& u : t.tiles) {
+            if (!used[size_t(u.tile)]) written_first[size_t(u.tile)] = u.access == Access::write;
+            used[size_t(u.tile)] = true;
+        }
+    std::map<std::tuple<int64_t, int64_t, DType>, size_t> taken;  // of each kind, by this plan
     for (size_t c = 0; c < copies; ++c)
         for (size_t k = 0; k < plan.tiles.size(); ++k) {
             const PlanTile& tile = plan.tiles[k];
@@ -277,10 +283,15 @@ void Executor::prepare(Loaded& l) {
             starpu_data_handle_t h = nullptr;
             if (v.param) h = storage(*v.param).tiles[k - size_t(v.first_tile)];
             else if (c > 0 && !v.buffered) h = l.tile_handles[0][k];
-            else if (used[k]) {
+            else if (used[k] && !(share && written_first[k])) {
                 h = register_tile(nullptr, tile, v.dtype);
                 l.owned.push_back(h);
-                starpu_data_set_name(h, v.name.c_str());
+            } else if (used[k]) {
+                const auto kind = std::tuple(tile.rows, tile.cols, v.dtype);
+                Handles& pool = shared_[kind];
+                const size_t next = taken[kind]++;
+                if (next == pool.size()) pool.push_back(register_tile(nullptr, tile, v.dtype));
+                h = pool[next];
             }
             l.tile_handles[c].push_back(h);
         }
@@ -403,6 +414,8 @@ std::vector<int64_t> Executor::live_bytes() const {
     };
     for (auto& l : loaded_)
         for (auto h : l->owned) count(h, int64_t(starpu_data_get_size(h)));
+    for (auto& [kind, pool] : shared_)
+        for (auto h : pool) count(h, int64_t(starpu_data_get_size(h)));
     for (auto& [param, s] : params_)
         for (auto h : s.tiles) count(h, int64_t(starpu_data_get_size(h)));
     return per_node;

@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
@@ -45,7 +46,9 @@ class Executor {
 
     // Takes a plan and makes its handles; returns its number. Throws Error if a memory limit is below its largest task,
     // or no worker can run one of its codelets.
-    int load(Plan);
+    // With `share`, tiles that the plan writes before it reads them also serve other plans loaded so: their values are
+    // gone when another plan has run.
+    int load(Plan, bool share = false);
     const Plan& plan(int number) const { return loaded_[size_t(number)]->plan; }
 
     // Submits one step. Blocks only while more than steps_in_flight steps are unfinished. Throws what failed in a task.
@@ -118,7 +121,7 @@ class Executor {
     void check_limits(const Plan&) const;
     void check_swap(const Plan&);
     void check_workers(const Plan&) const;
-    void prepare(Loaded&);
+    void prepare(Loaded&, bool share);
     void submit_task(Loaded&, size_t index, const starpu_data_handle_t* handles, const Step&, UnfinishedStep&);
     void throw_first_error();
     template <class F>
@@ -128,6 +131,8 @@ class Executor {
     ExecutorOptions options_;
     RunState run_;
     std::vector<std::unique_ptr<Loaded>> loaded_;
+    // Tiles that plans share, by rows, columns and type: a step of one plan waits for the other's where they meet.
+    std::map<std::tuple<int64_t, int64_t, DType>, Handles> shared_;
     std::unordered_map<const Param*, ParamStorage> params_;
     std::mutex params_mutex_;  // a checkpoint is read by another thread
     int64_t submitted_ = 0, tile_bytes_ = 0;

@@ -98,7 +98,7 @@ int Trainer::make_plan(const BatchSource& source, int64_t batch, bool training) 
         report(scale(loss, double(batch)), eval_loss_sink_);
         report(correct, eval_correct_sink_);
     }
-    return executor_.load(Plan(g));
+    return executor_.load(Plan(g), true);
 }
 
 int64_t Trainer::batch_of(int64_t step) const {
@@ -144,7 +144,7 @@ Trainer::Evaluation Trainer::evaluate(const Dataset& data) {
         std::iota(e->order.begin(), e->order.end(), 0);
     }
     eval_loss_ = eval_correct_ = 0;
-    const int64_t batch = std::min(data.count, std::max<int64_t>(options_.batch, 256));
+    const int64_t batch = std::min(data.count, options_.batch);  // as in training: the tiles are there
     for (int64_t first = 0; first < data.count; first += batch) {
         const int64_t n = std::min(batch, data.count - first);
         if (!e->plans.contains(n)) e->plans[n] = make_plan(e->source, n, false);

@@ -4,7 +4,7 @@ set -euo pipefail
 source "$(dirname "$0")/app_common.sh.inc"
 begin "$@"
 any=("$program" train mlp --data digits:600 --deterministic --quiet --json)
-wide=("${any[@]}" --hidden 2048,2048 --epochs 1)
+wide=("${any[@]}" --hidden 2048,2048 --tile 1024 --epochs 1)
 small=("$program" train mlp --data digits:200 --batch 50 --hidden 16 --epochs 1 --quiet)
 
 mkdir swap
@@ -29,7 +29,7 @@ limit_s=200 expect_ok "${wide[@]}" --resume --host-memory 96M --swap swap --chec
 limit_s=200 expect_ok "${wide[@]}" --resume --checkpoint ck || true                                # and without
 
 # --- killed out of core: what is left does not stop the next run ---
-"${any[@]}" --hidden 2048,2048 --epochs 99 --host-memory 64M --swap swap >out.txt 2>err.txt </dev/null & victim=$!
+"${any[@]}" --hidden 2048,2048 --tile 1024 --epochs 99 --host-memory 64M --swap swap >out.txt 2>err.txt </dev/null & victim=$!
 sleep 2; kill -9 $victim 2>/dev/null || true; wait $victim 2>/dev/null || true
 limit_s=200 expect_ok "${wide[@]}" --host-memory 64M --swap swap --metrics again.jsonl && { losses again.jsonl >again.txt; expect "the same bits after a killed run" cmp -s free.txt again.txt; }
 rm -rf swap; mkdir swap
@@ -39,7 +39,7 @@ limit_s=60 expect_ok env STARPU_SCHED=dmdas "${wide[@]}" --host-memory 96M --swa
 
 # --- limits ---
 expect_error 1 'memory limit of [0-9]+ bytes is too small: the largest task, [a-z_0-9]+ in .*, needs [0-9]+' "${wide[@]}" --host-memory 2M --swap swap
-expect_error 1 'too small: the largest task' "${wide[@]}" --host-memory 32M --swap swap
+expect_error 1 'too small: the largest task' "${wide[@]}" --host-memory 16M --swap swap
 expect "a refused run leaves nothing in the swap folder" test -z "$(find swap -mindepth 1)"
 limit_s=200 expect_ok "${wide[@]}" --host-memory 24M --swap swap --tile 512 || true  # the hint of that error helps
 
