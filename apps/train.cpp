@@ -39,13 +39,11 @@ void add_flags(CLI::App& app, Flags& f) {
     app.add_option("--data", f.data, "digits[:N], mnist:DIR, cifar10:DIR, cifar100:DIR or npy:X,Y")
         ->type_name("KIND:PATH")
         ->capture_default_str()
-        ->check(not_empty())
         ->group("Data");
     app.add_option("--validation", f.validation, "Last fraction of the training data, held out")->group("Data");
     app.add_option("--hidden", f.hidden, "Widths of the hidden layers")
         ->type_name("N,N,...")
         ->capture_default_str()
-        ->check(not_empty())
         ->group("Network");
     app.add_option("--activation", f.activation, join(activation_names(), ", "))
         ->capture_default_str()
