@@ -1,5 +1,6 @@
 // tessera bench: what a task costs beyond a bare starpu_task_submit, and what a one-tile gemm costs beyond bare BLAS.
 // Compared runs are interleaved; medians of the ratios are printed.
+#include <sched.h>
 #include <starpu.h>
 
 #include <algorithm>
@@ -132,14 +133,22 @@ nlohmann::json bench_gemm(const CommonOptions& common, int64_t n, int rounds, in
         for (int64_t k = 0; k < n * n; ++k) memory.back().get()[k] = float(value(k / n, k % n));
     }
     const auto bare_with = [&](void (*product)(const blas::Product<float>&)) {
+        starpu_pause();  // idle workers poll, and would take half of each core
         std::vector<std::thread> threads;
         for (int w = 0; w < workers; ++w)
             threads.emplace_back([&, w] {
+                // StarPU binds this process's main thread, and its threads inherit that: one core each, as workers
+                // have.
+                cpu_set_t core;
+                CPU_ZERO(&core);
+                CPU_SET(size_t(w) % std::thread::hardware_concurrency(), &core);
+                sched_setaffinity(0, sizeof core, &core);
                 for (int r = 0; r < repeat; ++r)
                     product({false, false, n, n, n, 1, memory[size_t(3 * w)].get(), n, memory[size_t(3 * w + 1)].get(),
                              n, 0, memory[size_t(3 * w + 2)].get(), n});
             });
         for (auto& t : threads) t.join();
+        starpu_resume();
     };
     const double flops = 2.0 * double(n) * double(n) * double(n) * workers * repeat;
     std::vector<double> ours, openblas, onednn, ratio;
