@@ -48,6 +48,10 @@ static int run(int argc, char** argv) {
     add("train", "Train a network", add_train);
     add("ops", "List the operations: formula, types, implementations, backends", add_ops);
     add("bench", "Measure products and task overhead against bare calls", add_bench);
+    add("calibrate", "Measure what the tasks of a command take on this machine", add_calibrate);
+    add("perfmodel", "Look at performance models: list, show, plot, check", add_perfmodel);
+    add("machine", "What this machine is, and composing others from measured devices", add_machine);
+    add("simulate", "Run a command's plan on a machine that is not here", add_simulate);
     add("environment", "Print the page about TESSERA_* variables", add_environment);
     try {
         app.parse(argc, argv);

@@ -5,10 +5,27 @@
 #include <charconv>
 #include <cmath>
 #include <fstream>
+#include <iostream>
 
+#include "apps/chrome_trace.h"
+#include "apps/gantt.h"
 #include "core/error.h"
+#include "core/file.h"
+#include "models/machine.h"
+
+extern "C" char** environ;
 
 namespace tessera {
+
+// StarPU looks up models by folder and name; it writes there, too, so that it gets a copy.
+static void use_machine(const std::string& name) {
+    if (std::getenv("STARPU_PERF_MODEL_DIR"))
+        throw UsageError("--machine and STARPU_PERF_MODEL_DIR both name performance models", "give one of them");
+    const auto cache = read_config(environ).cache;
+    const Machine copy = copy_machine(name, cache, cache / "machines" / name);
+    setenv("STARPU_PERF_MODEL_DIR", copy.folder().c_str(), 1);
+    setenv("STARPU_HOSTNAME", copy.name().c_str(), 1);
+}
 
 void CommonOptions::add_to(CLI::App& app) {
     const std::string group = "Common";
@@ -35,6 +52,17 @@ void CommonOptions::add_to(CLI::App& app) {
         ->type_name("FILE.dot")
         ->check(not_empty())
         ->group(group);
+    app.add_option("--trace", trace, "Write what ran when as a Chrome trace (opens in Perfetto)")
+        ->type_name("FILE.json")
+        ->check(not_empty())
+        ->group(group);
+    app.add_option("--gantt", gantt, "Draw what ran when")->type_name("FILE.svg")->check(not_empty())->group(group);
+#ifndef STARPU_SIMGRID
+    app.add_option("--machine", machine, "Take the performance models of that machine instead of this one's own")
+        ->type_name("NAME")
+        ->check(not_empty())
+        ->group(group);
+#endif
     app.add_flag("--dag-stats", dag_stats, "Print T1, Tinf, T1/Tinf and width of one step's task graph")->group(group);
     app.add_flag("--json", json, "Last line of stdout is one JSON object")->group(group);
     app.add_flag("--quiet", quiet, "No progress on stderr")->group(group);
@@ -45,14 +73,40 @@ RuntimeOptions CommonOptions::runtime() const {
     if (!gpu_memory.empty()) o.gpu_memory_bytes = parse_size(gpu_memory, "--gpu-memory");
     if (!host_memory.empty()) o.host_memory_bytes = parse_size(host_memory, "--host-memory");
     o.swap = swap;
+    if (!machine.empty()) use_machine(machine);
     return o;
 }
 
-ExecutorOptions CommonOptions::executor(const Config& config) const {
+std::unique_ptr<Trace> CommonOptions::make_trace() const {
+#ifdef STARPU_SIMGRID
+    return std::make_unique<Trace>();  // busy and idle times, bytes and memory of the result
+#else
+    return trace.empty() && gantt.empty() ? nullptr : std::make_unique<Trace>();
+#endif
+}
+
+void CommonOptions::check_outputs() const {
+    if (!dag.empty()) require_writable(dag, "--dag");
+    if (!trace.empty()) require_writable(trace, "--trace");
+    if (!gantt.empty()) require_writable(gantt, "--gantt");
+}
+
+void CommonOptions::write_trace(const Trace* recorded, const std::vector<const Plan*>& plans) const {
+    if (trace.empty() && gantt.empty()) return;
+    const TraceData data = recorded->data(plans);
+    if (!trace.empty()) write_chrome_trace(data, trace);
+    if (!gantt.empty()) write_file(gantt, gantt_svg(data));
+    if (data.dropped > 0 && !quiet)
+        std::cerr << "the trace holds the last tasks of each worker; " << data.dropped
+                  << " before them are not in it\n";
+}
+
+ExecutorOptions CommonOptions::executor(const Config& config, Trace* recorder) const {
     ExecutorOptions o;
     o.deterministic = deterministic;
     o.serial = serial;
     o.steps_in_flight = config.steps_in_flight;
+    o.trace = recorder;
     return o;
 }
 

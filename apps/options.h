@@ -7,17 +7,21 @@
 
 #include "core/executor.h"
 #include "core/runtime.h"
+#include "core/trace.h"
 
 namespace tessera {
 
 struct CommonOptions {
-    std::string gpu_memory, host_memory, swap, dag;
+    std::string gpu_memory, host_memory, swap, dag, trace, gantt, machine;
     bool dag_stats = false, serial = false, deterministic = false, json = false, quiet = false;
     uint64_t seed = 1;
 
     void add_to(CLI::App&);
-    RuntimeOptions runtime() const;
-    ExecutorOptions executor(const Config&) const;
+    RuntimeOptions runtime() const;  // with --machine: StarPU will take its models
+    ExecutorOptions executor(const Config&, Trace* = nullptr) const;
+    std::unique_ptr<Trace> make_trace() const;  // null if nothing wants one; needs a Runtime
+    void check_outputs() const;                 // now, not after the run: can the files be written?
+    void write_trace(const Trace*, const std::vector<const Plan*>&) const;
 };
 
 // What a flag's value must be. CLI11's own checks print 300-digit ranges and let NaN and overflow through.
@@ -36,6 +40,10 @@ using Command = std::function<int()>;
 Command add_train(CLI::App&);
 Command add_ops(CLI::App&);
 Command add_bench(CLI::App&);
+Command add_calibrate(CLI::App&);
+Command add_perfmodel(CLI::App&);
+Command add_machine(CLI::App&);
+Command add_simulate(CLI::App&);
 Command add_environment(CLI::App&);
 
 }  // namespace tessera

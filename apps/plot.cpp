@@ -5,45 +5,17 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "apps/svg.h"
 #include "apps/table.h"
 
 namespace tessera {
 namespace {
 
 constexpr double width = 820, height = 480, font = 13;
-const char* const palette[] = {"#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"};
-const char* const ink = "#333333";
 
 bool plottable(double v) { return std::abs(v) <= 1e300; }  // finite, and differences stay so
 
 int exponent_of(double v) { return int(std::floor(std::log10(std::abs(v)) + 1e-9)); }
-
-std::string escaped(const std::string& text) {
-    const char* const entities[] = {"&amp;", "&lt;", "&gt;", "&quot;"};
-    std::string out;
-    for (char c : text)
-        if (const size_t i = std::string_view("&<>\"").find(c); i < 4) out += entities[i];
-        else out += uint8_t(c) < 0x20 ? ' ' : c;  // control characters are no XML, even escaped
-    return out;
-}
-
-// About what the sans-serif faces of readers take; only for placing things.
-double text_width(const std::string& text) { return 0.56 * font * double(display_width(text)); }
-
-std::string number(double v) {  // a coordinate: one decimal, unless it is 0
-    std::string text = fixed(v, 1);
-    if (text.ends_with(".0")) text.resize(text.size() - 2);
-    return text == "-0" ? "0" : text;
-}
-
-std::string at(double x, double y) { return number(x) + " " + number(y); }
-
-std::string text_at(double x, double y, const std::string& anchor, const std::string& text,
-                    const std::string& more = "") {
-    if (text.empty()) return "";
-    return "<text x=\"" + number(x) + "\" y=\"" + number(y) + "\" text-anchor=\"" + anchor + "\"" + more + ">" +
-           escaped(text) + "</text>\n";
-}
 
 // One style for all ticks of an axis: plain digits, k, M, or powers of ten.
 std::vector<std::string> tick_texts(const std::vector<double>& ticks, bool logarithmic) {
@@ -109,7 +81,7 @@ void append_run(std::string& path, const std::vector<std::pair<double, double>>&
         size_t kept[] = {i, std::min(least, most), std::max(least, most), end - 1};
         const size_t* const kept_end = std::unique(kept, kept + 4);
         for (const size_t* k = kept; k < kept_end; ++k)
-            path += (*k == 0 ? "M" : "L") + at(run[*k].first, run[*k].second);
+            path += (*k == 0 ? "M" : "L") + svg_at(run[*k].first, run[*k].second);
     }
     if (run.size() == 1) path += "h0";  // with round caps, a dot
 }
@@ -123,7 +95,7 @@ std::string drawn(const Series& s, const std::string& color, const Axis& x, cons
         else run.push_back({x.at(s.x[i]), y.at(s.y[i])});
         if (gap || s.faint || s.x.size() > 40) continue;  // few points are marked
         const auto& [cx, cy] = run.back();
-        dots += "<circle cx=\"" + number(cx) + "\" cy=\"" + number(cy) + "\" r=\"2.8\"/>\n";
+        dots += "<circle cx=\"" + svg_number(cx) + "\" cy=\"" + svg_number(cy) + "\" r=\"2.8\"/>\n";
     }
     if (path.empty()) return "";
     return "<path d=\"" + path + "\" fill=\"none\" stroke=\"" + color + "\" stroke-width=\"" +
@@ -157,6 +129,7 @@ class Drawing {
 };
 
 Drawing::Drawing(const Chart& chart) : chart_(chart) {
+    x_.logarithmic = chart.log_x;
     left_.logarithmic = chart.log_y;
     int next = 0;
     for (const Series& s : chart.series) {
@@ -167,7 +140,7 @@ Drawing::Drawing(const Chart& chart) : chart_(chart) {
         y.used = true;
         for (size_t i = 0; i < s.x.size(); ++i)
             if (x_.accepts(s.x[i]) && y.accepts(s.y[i])) x_.include(s.x[i]), y.include(s.y[i]);
-        colors_.push_back(palette[size_t(s.color >= 0 ? s.color : next++) % std::size(palette)]);
+        colors_.push_back(svg_palette[size_t(s.color >= 0 ? s.color : next++) % std::size(svg_palette)]);
     }
     left_.used |= !right_.used;
     if (chart.right_range) right_.include(chart.right_range->first), right_.include(chart.right_range->second);
@@ -176,27 +149,24 @@ Drawing::Drawing(const Chart& chart) : chart_(chart) {
 // Margins from what stands in them; title and legend stand above the plot, so that they never hide data.
 void Drawing::place() {
     const bool empty = !(x_.low <= x_.high);
-    x_.settle(8, 0.1, false);
+    x_.settle(8, 0.1, chart_.log_x);  // a logarithmic axis always has two whole ticks
     for (Axis* axis : {&left_, &right_}) axis->settle(6, 0.3, true);
     const auto margin = [](const Axis& axis, const std::string& label) {
         double widest = 0;
-        for (const auto& text : axis.texts) widest = std::max(widest, text_width(text));
+        for (const auto& text : axis.texts) widest = std::max(widest, svg_text_width(text, font));
         return axis.used ? 26 + widest + (label.empty() ? 0 : 22) : 28;
     };
     x_.from = margin(left_, chart_.y_label);
     x_.to = width - margin(right_, chart_.right_label);
-    out_ = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" + number(width) + "\" height=\"" + number(height) +
-           "\" viewBox=\"0 0 " + at(width, height) + "\" fill=\"" + ink + "\" font-size=\"" + number(font) +
-           "\" font-family=\"Helvetica, Arial, 'DejaVu Sans', sans-serif\">\n" +
-           "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n";
+    out_ = svg_open(width, height, font);
     if (!chart_.title.empty()) {
-        out_ += text_at(x_.from, top_ + 12, "start", chart_.title, " font-size=\"16\" font-weight=\"bold\"");
+        out_ += svg_text(x_.from, top_ + 12, "start", chart_.title, " font-size=\"16\" font-weight=\"bold\"");
         top_ += 34;
     }
     top_ = legend(top_ + 2);
     if (chart_.x_label.empty()) bottom_ += 22;
     for (Axis* axis : {&left_, &right_}) axis->from = bottom_, axis->to = top_;
-    if (empty) out_ += text_at((x_.from + x_.to) / 2, (top_ + bottom_) / 2, "middle", "no data");
+    if (empty) out_ += svg_text((x_.from + x_.to) / 2, (top_ + bottom_) / 2, "middle", "no data");
 }
 
 // In as many rows as it needs, from `y` on; returns where the plot may begin.
@@ -206,11 +176,11 @@ double Drawing::legend(double y) {
         const Series& s = chart_.series[i];
         if (s.name.empty()) continue;
         const std::string name = s.name + (left_.used && s.right_axis ? " (right)" : "");
-        const double size = 29 + text_width(name) * 12 / font;
+        const double size = 29 + svg_text_width(name, font) * 12 / font;
         if (x > x_.from && x + size > x_.to) x = x_.from, y = next;
-        out_ += "<path d=\"M" + at(x, y) + "h22\" stroke=\"" + colors_[i] + "\" stroke-width=\"" +
+        out_ += "<path d=\"M" + svg_at(x, y) + "h22\" stroke=\"" + colors_[i] + "\" stroke-width=\"" +
                 (s.faint ? "1.2\" stroke-opacity=\"0.5\"/>\n" : "2.5\" stroke-linecap=\"round\"/>\n") +
-                text_at(x + 29, y + 4, "start", name, " font-size=\"12\"");
+                svg_text(x + 29, y + 4, "start", name, " font-size=\"12\"");
         x += size + 14;
         next = y + 19;
     }
@@ -219,27 +189,27 @@ double Drawing::legend(double y) {
 
 void Drawing::grid() {
     const Axis& ruled = left_.used ? left_ : right_;
-    std::string rules, frame = "M" + at(x_.from, bottom_) + "H" + number(x_.to);
-    for (double t : ruled.ticks) rules += "M" + at(x_.from, ruled.at(t)) + "H" + number(x_.to);
-    for (double t : x_.ticks) rules += "M" + at(x_.at(t), top_) + "V" + number(bottom_);
-    for (double t : x_.ticks) frame += "M" + at(x_.at(t), bottom_) + "v4";
-    for (double t : right_.ticks) frame += right_.used ? "M" + at(x_.to, right_.at(t)) + "h4" : "";
+    std::string rules, frame = "M" + svg_at(x_.from, bottom_) + "H" + svg_number(x_.to);
+    for (double t : ruled.ticks) rules += "M" + svg_at(x_.from, ruled.at(t)) + "H" + svg_number(x_.to);
+    for (double t : x_.ticks) rules += "M" + svg_at(x_.at(t), top_) + "V" + svg_number(bottom_);
+    for (double t : x_.ticks) frame += "M" + svg_at(x_.at(t), bottom_) + "v4";
+    for (double t : right_.ticks) frame += right_.used ? "M" + svg_at(x_.to, right_.at(t)) + "h4" : "";
     out_ += "<path d=\"" + rules + "\" stroke=\"#e4e4e4\" stroke-width=\"0.8\"/>\n";
     out_ += "<path d=\"" + frame + "\" stroke=\"#666666\" fill=\"none\"/>\n";
 }
 
 void Drawing::labels() {
     for (size_t i = 0; i < x_.ticks.size(); ++i)
-        out_ += text_at(x_.at(x_.ticks[i]), bottom_ + 19, "middle", x_.texts[i]);
-    out_ += text_at((x_.from + x_.to) / 2, height - 16, "middle", chart_.x_label);
+        out_ += svg_text(x_.at(x_.ticks[i]), bottom_ + 19, "middle", x_.texts[i]);
+    out_ += svg_text((x_.from + x_.to) / 2, height - 16, "middle", chart_.x_label);
     const auto side = [&](const Axis& axis, double x, const char* anchor, double turn, const std::string& label) {
         if (!axis.used) return;
         const std::string fill = " fill=\"" + axis_color(&axis == &right_) + "\"";
         for (size_t i = 0; i < axis.ticks.size(); ++i)
-            out_ += text_at(x, axis.at(axis.ticks[i]) + 4.5, anchor, axis.texts[i], fill);
-        const std::string middle = at(turn < 0 ? 20 : width - 20, (top_ + bottom_) / 2);
-        out_ += text_at(0, 0, "middle", label,
-                        fill + " transform=\"translate(" + middle + ") rotate(" + number(turn) + ")\"");
+            out_ += svg_text(x, axis.at(axis.ticks[i]) + 4.5, anchor, axis.texts[i], fill);
+        const std::string middle = svg_at(turn < 0 ? 20 : width - 20, (top_ + bottom_) / 2);
+        out_ += svg_text(0, 0, "middle", label,
+                         fill + " transform=\"translate(" + middle + ") rotate(" + svg_number(turn) + ")\"");
     };
     side(left_, x_.from - 9, "end", -90, chart_.y_label);
     side(right_, x_.to + 9, "start", 90, chart_.right_label);
@@ -249,8 +219,8 @@ void Drawing::labels() {
 std::string Drawing::axis_color(bool right) const {
     std::string color;
     for (size_t i = 0; i < colors_.size() && left_.used && right_.used; ++i)
-        if (chart_.series[i].right_axis == right) color = color.empty() || color == colors_[i] ? colors_[i] : ink;
-    return color.empty() ? ink : color;
+        if (chart_.series[i].right_axis == right) color = color.empty() || color == colors_[i] ? colors_[i] : svg_ink;
+    return color.empty() ? svg_ink : color;
 }
 
 }  // namespace

@@ -21,6 +21,7 @@ struct Chart {
     bool log_y = false;  // the left axis
     std::vector<Series> series;
     std::optional<std::pair<double, double>> right_range;  // the right axis shows at least this
+    bool log_x = false;
 };
 
 // A whole SVG document. Throws std::invalid_argument if a series has not as many x as y.

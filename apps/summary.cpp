@@ -37,35 +37,97 @@ std::vector<WorkerShare> worker_shares(const Runtime& runtime, const WorkerClock
     return shares;
 }
 
+namespace {
+
+// One kind for all CPU workers, one per GPU: GPUs may differ. A GPU's link is the one from host memory.
+struct Kinds {
+    std::vector<int> workers;
+    std::vector<unsigned> gpus;
+    std::vector<double> bytes_per_s;
+    explicit Kinds(const Runtime& runtime) : workers{runtime.cpu_workers()}, bytes_per_s{0} {
+        for (const WorkerInfo& w : runtime.workers())
+            if (w.cuda) {
+                workers.push_back(1), gpus.push_back(unsigned(w.id));
+                bytes_per_s.push_back(1e6 * starpu_transfer_bandwidth(STARPU_MAIN_RAM, w.node));
+            }
+    }
+};
+
+// Where each task's class begins with its mean bytes from the host on every GPU.
+void add_link_bytes(std::vector<WorkClass>& classes, const std::vector<size_t>& class_of, const Plan& plan) {
+    const auto bytes = host_bytes(plan);
+    std::vector<double> sum(classes.size());
+    for (size_t i = 0; i < class_of.size(); ++i) sum[class_of[i]] += bytes[i];
+    for (size_t c = 0; c < classes.size(); ++c) {
+        classes[c].link_bytes.assign(classes[c].time_s.size(), sum[c] / classes[c].count);
+        classes[c].link_bytes[0] = 0;  // the CPUs are there
+    }
+}
+
+}  // namespace
+
 Bound measured_bound(const Runtime& runtime, const Executor& executor, int number) {
     const Plan& plan = executor.plan(number);
     const auto times = executor.class_times(number);
-    // One kind for all CPU workers, one per GPU: GPUs may differ.
-    std::vector<int> kinds = {runtime.cpu_workers()};
-    std::vector<unsigned> gpus;
-    for (const WorkerInfo& w : runtime.workers())
-        if (w.cuda) gpus.push_back(unsigned(w.id)), kinds.push_back(1);
+    const Kinds kinds(runtime);
+    std::map<std::pair<const CodeletInfo*, uint32_t>, size_t> known;
     std::vector<WorkClass> classes;
-    std::map<std::pair<const CodeletInfo*, uint32_t>, double> fastest;
-    size_t c = 0;
+    std::vector<double> fastest, task_times;
+    std::vector<size_t> class_of;
     for (const TaskSpec& t : plan.tasks) {
-        if (fastest.contains({t.codelet, t.footprint})) continue;
-        const ClassTime& measured = times[c++];
-        WorkClass work{double(measured.tasks_per_step),
-                       {measured.cpu.count ? measured.cpu.sum_s / double(measured.cpu.count) : NAN}};
-        for (unsigned worker : gpus)
-            work.time_s.push_back(
-                1e-6 * starpu_perfmodel_history_based_expected_perf(
-                           t.codelet->starpu->model, starpu_worker_get_perf_archtype(int(worker), 0), t.footprint));
-        double best = NAN;
-        for (double s : work.time_s) best = std::isnan(best) || s < best ? s : best;
-        if (std::isnan(best)) work.time_s[0] = best = 0;  // never ran and no model: adds nothing to the bound
-        fastest[{t.codelet, t.footprint}] = best;
-        classes.push_back(std::move(work));
+        const auto [it, fresh] = known.emplace(std::pair{t.codelet, t.footprint}, classes.size());
+        if (fresh) {
+            const ClassTime& measured = times[classes.size()];
+            WorkClass work{double(measured.tasks_per_step),
+                           {measured.cpu.count ? measured.cpu.sum_s / double(measured.cpu.count) : NAN}};
+            for (unsigned worker : kinds.gpus)
+                work.time_s.push_back(
+                    1e-6 * starpu_perfmodel_history_based_expected_perf(
+                               t.codelet->starpu->model, starpu_worker_get_perf_archtype(int(worker), 0), t.footprint));
+            double best = NAN;
+            for (double s : work.time_s) best = std::isnan(best) || s < best ? s : best;
+            if (std::isnan(best)) work.time_s[0] = best = 0;  // never ran and no model: adds nothing to the bound
+            fastest.push_back(best);
+            classes.push_back(std::move(work));
+        }
+        class_of.push_back(it->second);
+        task_times.push_back(fastest[it->second]);
     }
-    std::vector<double> task_times;
-    for (const TaskSpec& t : plan.tasks) task_times.push_back(fastest[{t.codelet, t.footprint}]);
-    return step_bound(plan, task_times, executor.options().deterministic, classes, kinds);
+    add_link_bytes(classes, class_of, plan);
+    return step_bound(plan, task_times, executor.options().deterministic, classes, kinds.workers, kinds.bytes_per_s);
+}
+
+Bound model_bound(const Runtime& runtime, const Plan& plan, const Machine& machine, bool ordered) {
+    const Kinds kinds(runtime);
+    std::vector<ModelDevice> devices = {{}};
+    for (unsigned w : kinds.gpus) devices.push_back({1, starpu_worker_get_devid(int(w)), 1});
+    std::map<std::pair<const CodeletInfo*, uint32_t>, size_t> known;
+    std::map<const CodeletInfo*, ModelFile> models;
+    std::vector<WorkClass> classes;
+    std::vector<double> fastest, task_times;
+    std::vector<size_t> class_of;
+    for (const TaskSpec& t : plan.tasks) {
+        const auto [it, fresh] = known.emplace(std::pair{t.codelet, t.footprint}, classes.size());
+        if (fresh) {
+            if (!models.contains(t.codelet)) models[t.codelet] = machine.model(t.codelet->name);
+            classes.push_back({0, {}});
+            double best = INFINITY;
+            for (size_t d = 0; d < devices.size(); ++d) {
+                double least = NAN;
+                for (int k = 0; k < STARPU_MAXIMPLEMENTATIONS; ++k)
+                    if (const ModelEntry* e = models[t.codelet].find(devices[d], k, t.footprint))
+                        least = std::isnan(least) ? e->mean_us * 1e-6 : std::min(least, e->mean_us * 1e-6);
+                classes.back().time_s.push_back(least);
+                if (kinds.workers[d] > 0 && least < best) best = least;
+            }
+            fastest.push_back(best);
+        }
+        classes[it->second].count += 1;
+        class_of.push_back(it->second);
+        task_times.push_back(fastest[it->second]);
+    }
+    add_link_bytes(classes, class_of, plan);
+    return step_bound(plan, task_times, ordered, classes, kinds.workers, kinds.bytes_per_s);
 }
 
 void MemoryPeak::sample(const Executor& executor) {

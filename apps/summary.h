@@ -6,6 +6,7 @@
 
 #include "core/bounds.h"
 #include "core/executor.h"
+#include "models/machine.h"
 
 namespace tessera {
 
@@ -24,6 +25,9 @@ std::vector<WorkerShare> worker_shares(const Runtime&, const WorkerClock& before
 
 // Bound of one step of a plan from the times that its tasks took in this run (CPU) or in StarPU's models (CUDA).
 Bound measured_bound(const Runtime&, const Executor&, int plan);
+
+// The same from a machine's models: for simulation, and before a run.
+Bound model_bound(const Runtime&, const Plan&, const Machine&, bool ordered);
 
 // Most live bytes seen, per memory node.
 class MemoryPeak {

@@ -1,5 +1,8 @@
 // tessera train NETWORK: data, network, optimizer and loss put together from flags; progress, metrics, checkpoints,
 // table.
+#include <starpu.h>
+
+#ifndef STARPU_SIMGRID  // there it is that of simulated_train.cpp
 #include <unistd.h>
 
 #include <chrono>
@@ -8,15 +11,14 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/metrics.h"
-#include "apps/options.h"
 #include "apps/plot.h"
 #include "apps/progress.h"
 #include "apps/summary.h"
 #include "apps/table.h"
+#include "apps/train_setup.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "graphs/checkpoint.h"
-#include "graphs/trainer.h"
 
 namespace tessera {
 namespace {
@@ -24,103 +26,30 @@ namespace {
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-struct Flags {
-    CommonOptions common;
-    std::string network, data = "digits", schedule = "constant", dtype = "f32", hidden = "512,512", activation = "relu";
-    std::string checkpoint, metrics, plot;
-    double validation = -1, dropout = 0, label_smoothing = 0, learning_rate = 0;
-    int64_t epochs = 5, batch = 128, tile = 0, every = 0;
-    bool resume = false;
-    OptimizerOptions optimizer;
-};
-
-void add_flags(CLI::App& app, Flags& f) {
-    app.add_option("network", f.network, "mlp")->required()->type_name("NETWORK");
-    app.add_option("--data", f.data, "digits[:N], mnist:DIR, cifar10:DIR, cifar100:DIR or npy:X,Y")
-        ->type_name("KIND:PATH")
-        ->capture_default_str()
-        ->group("Data");
-    app.add_option("--validation", f.validation, "Last fraction of the training data, held out")->group("Data");
-    app.add_option("--hidden", f.hidden, "Widths of the hidden layers")
-        ->type_name("N,N,...")
-        ->capture_default_str()
-        ->group("Network");
-    app.add_option("--activation", f.activation, join(activation_names(), ", "))
-        ->capture_default_str()
-        ->group("Network");
-    app.add_option("--dropout", f.dropout, "Probability of dropping a hidden value")
-        ->capture_default_str()
-        ->group("Network");
-    app.add_option("--dtype", f.dtype, "f32, f64, or bf16 (weights stay f32)")->capture_default_str()->group("Network");
-    app.add_option("--epochs", f.epochs)->capture_default_str()->check(whole_number(1))->group("Training");
-    app.add_option("--batch", f.batch)->capture_default_str()->check(whole_number(1))->group("Training");
-    app.add_option("--optimizer", f.optimizer.kind, "sgd, adam or adamw")->capture_default_str()->group("Training");
-    app.add_option("--lr", f.learning_rate, "Learning rate; default 0.1 for sgd, 0.001 for adam and adamw")
-        ->check(positive_number())
-        ->group("Training");
-    app.add_option("--momentum", f.optimizer.momentum, "For sgd")->capture_default_str()->group("Training");
-    app.add_flag("--nesterov", f.optimizer.nesterov, "For sgd")->group("Training");
-    app.add_option("--weight-decay", f.optimizer.weight_decay, "L2 for sgd and adam, decoupled for adamw")
-        ->capture_default_str()
-        ->group("Training");
-    app.add_option("--clip", f.optimizer.clip, "Largest global norm of the gradients; 0 does not clip")
-        ->capture_default_str()
-        ->group("Training");
-    app.add_option("--schedule", f.schedule, "constant, step or cosine, each with :N warm-up steps")
-        ->capture_default_str()
-        ->group("Training");
-    app.add_option("--label-smoothing", f.label_smoothing)->capture_default_str()->group("Training");
-    app.add_option("--tile", f.tile, "Largest extent of a tile of batch or weights; 0 chooses")
-        ->capture_default_str()
-        ->check(whole_number(0))
-        ->group("Execution");
-    app.add_option("--checkpoint", f.checkpoint, "Folder for checkpoint.safetensors")
-        ->type_name("DIR")
-        ->check(not_empty())
-        ->group("Output");
-    app.add_option("--every", f.every, "Steps between checkpoints; 0: at the end of every epoch")
-        ->capture_default_str()
-        ->check(whole_number(0))
-        ->group("Output");
-    app.add_flag("--resume", f.resume, "Go on from the checkpoint if there is one")->group("Output");
-    app.add_option("--metrics", f.metrics, "One JSON line per step and epoch")
-        ->type_name("FILE.jsonl")
-        ->check(not_empty())
-        ->group("Output");
-    app.add_option("--plot", f.plot, "Curves of loss and accuracy")
-        ->type_name("FILE.svg")
-        ->check(not_empty())
-        ->group("Output");
-    f.common.add_to(app);
-}
-
 struct Curves {
     std::vector<double> step, loss, epoch_step, accuracy;
 };
 
 class Training {
  public:
-    explicit Training(const Flags& f);
+    explicit Training(const TrainFlags& f);
     int run();
 
  private:
     void epoch(int64_t number);
     void take_results();
-    void dag_outputs();
+    std::string epoch_so_far() const;
+    void resume_epoch(const std::string& note);
     void draw_curves() const;
     void print_result(double seconds);
-    std::map<std::string, std::string> facts() const;
-    const Dataset& held_out() const { return data_.test.count > 0 ? data_.test : data_.validation; }
 
-    const Flags& flags_;
+    const TrainFlags& flags_;
     Clock::time_point start_ = Clock::now();
-    Runtime runtime_;
-    Split data_;
-    Params weights_;
-    Network network_;
-    Optimizer optimizer_;
-    Executor executor_;
-    Trainer trainer_;
+    TrainSetup setup_;
+    Runtime& runtime_ = setup_.runtime;
+    const Split& data_ = setup_.data;
+    Executor& executor_ = setup_.executor;
+    Trainer& trainer_ = setup_.trainer;
     std::unique_ptr<Checkpoint> checkpoint_;
     std::unique_ptr<Metrics> metrics_;
     Progress progress_;
@@ -134,79 +63,21 @@ class Training {
     WorkerClock clock_, spent_;
 };
 
-// Everything that can be found wrong without a runtime is found before one is started.
-const Flags& checked(const Flags& f) {
-    parse_dtype(f.dtype), parse_widths(f.hidden), parse_schedule(f.schedule), parse_activation(f.activation);
-    if (!(f.dropout >= 0 && f.dropout < 1)) throw UsageError("--dropout must be in [0, 1)");
-    if (!(f.label_smoothing >= 0 && f.label_smoothing < 1)) throw UsageError("--label-smoothing must be in [0, 1)");
-    if (f.validation != -1 && !(f.validation >= 0 && f.validation < 1))
-        throw UsageError("--validation must be in [0, 1)");
-    if (f.resume && f.checkpoint.empty()) throw UsageError("--resume needs --checkpoint DIR");
-    if (f.every > 0 && f.checkpoint.empty()) throw UsageError("--every needs --checkpoint DIR");
-    if (f.network != "mlp")
-        throw UsageError("unknown network '" + f.network + "'", suggestion_or_list(f.network, {"mlp"}));
-    if (!f.plot.empty()) require_writable(f.plot, "--plot");
-    if (!f.common.dag.empty()) require_writable(f.common.dag, "--dag");
-    if (!f.metrics.empty()) require_writable(f.metrics, "--metrics");
-    if (!f.checkpoint.empty()) {
-        std::error_code failure;
-        std::filesystem::create_directories(f.checkpoint, failure);
-        if (failure) throw Error("--checkpoint: cannot make the folder '" + f.checkpoint + "': " + failure.message());
-        require_writable(std::filesystem::path(f.checkpoint) / "checkpoint.safetensors", "--checkpoint");
-    }
-    return f;
-}
-
-NetworkOptions network_options(const Flags& f, const Split& data) {
-    NetworkOptions o;
-    o.inputs = data.train.features();
-    o.classes = data.train.classes;
-    o.hidden = parse_widths(f.hidden);
-    o.activation = parse_activation(f.activation);
-    o.dropout = f.dropout;
-    o.dtype = parse_dtype(f.dtype);
-    o.tile_features = f.tile;
-    o.seed = f.common.seed;
-    return o;
-}
-
-OptimizerOptions optimizer_options(const Flags& f) {
-    OptimizerOptions o = f.optimizer;
-    o.learning_rate = f.learning_rate > 0 ? f.learning_rate : o.kind == "sgd" ? 0.1 : 0.001;
-    return o;
-}
-
-TrainOptions train_options(const Flags& f, const Runtime& runtime) {
-    TrainOptions o;
-    o.epochs = f.epochs;
-    o.batch = f.batch;
-    const int workers = runtime.cuda_workers() > 0 ? runtime.cuda_workers() : runtime.cpu_workers();
-    o.tile_batch = f.tile > 0 ? f.tile : default_batch_tile(f.batch, workers, f.common.deterministic);
-    o.dtype = parse_dtype(f.dtype);
-    o.label_smoothing = f.label_smoothing;
-    o.schedule = parse_schedule(f.schedule);
-    o.seed = f.common.seed;
-    return o;
-}
-
-Training::Training(const Flags& f)
-    : flags_(checked(f)),
-      runtime_(f.common.runtime()),
-      data_(load_data(f.data, f.validation, f.common.seed)),
-      network_(make_network(f.network, weights_, network_options(f, data_))),
-      optimizer_(optimizer_options(f), weights_),
-      executor_(runtime_, f.common.executor(runtime_.config())),
-      trainer_(executor_, network_, optimizer_, data_.train, train_options(f, runtime_)),
+Training::Training(const TrainFlags& f)
+    : flags_(f),
+      setup_(f, [&] { return load_data(f.data, f.validation, f.common.seed); }),
       progress_(f.common.quiet, isatty(2)) {
     if (!f.checkpoint.empty())
-        checkpoint_ =
-            std::make_unique<Checkpoint>(executor_, std::vector<const Params*>{&weights_, &optimizer_.state()},
-                                         std::filesystem::path(f.checkpoint) / "checkpoint.safetensors", facts());
+        checkpoint_ = std::make_unique<Checkpoint>(
+            executor_, std::vector<const Params*>{&setup_.weights, &setup_.optimizer.state()},
+            std::filesystem::path(f.checkpoint) / "checkpoint.safetensors", setup_.facts());
     if (f.resume && checkpoint_->exists()) {
-        first_step_ = checkpoint_->load();
+        const Checkpoint::Found found = checkpoint_->load();
+        first_step_ = found.step;
         if (first_step_ > trainer_.total_steps())
             throw Error("checkpoint '" + checkpoint_->file().string() + "' is at step " + std::to_string(first_step_) +
                         ", beyond the " + std::to_string(trainer_.total_steps()) + " steps of this run");
+        resume_epoch(found.note);
         trainer_.resume_at(first_step_);
         progress_.message("resumed at step " + std::to_string(first_step_) + " of " +
                           std::to_string(trainer_.total_steps()));
@@ -216,40 +87,18 @@ Training::Training(const Flags& f)
     setup_s_ = seconds_since(start_);
 }
 
-// What a checkpoint must agree on with the run that resumes it.
-std::map<std::string, std::string> Training::facts() const {
-    const auto number = [](double x) { return nlohmann::json(x).dump(); };
-    const auto& o = optimizer_.options();
-    // A constant rate may go on for more epochs; the other schedules depend on the end.
-    const bool constant = parse_schedule(flags_.schedule).kind == Schedule::Kind::constant;
-    return {{"network", flags_.network},
-            {"hidden", flags_.hidden},
-            {"activation", flags_.activation},
-            {"dtype", flags_.dtype},
-            {"dropout", number(flags_.dropout)},
-            {"data", data_.train.name},
-            {"samples", std::to_string(data_.train.count)},
-            {"batch", std::to_string(flags_.batch)},
-            {"optimizer", o.kind},
-            {"lr", number(o.learning_rate)},
-            {"momentum", number(o.momentum)},
-            {"nesterov", o.nesterov ? "1" : "0"},
-            {"weight_decay", number(o.weight_decay)},
-            {"clip", number(o.clip)},
-            {"label_smoothing", number(flags_.label_smoothing)},
-            {"schedule",
-             constant ? flags_.schedule : flags_.schedule + " over " + std::to_string(flags_.epochs) + " epochs"},
-            {"seed", std::to_string(flags_.common.seed)}};
+// A checkpoint within an epoch carries what the epoch has come to, so that its line covers all of it.
+std::string Training::epoch_so_far() const {
+    return nlohmann::json{{"loss", epoch_loss_}, {"correct", epoch_correct_}, {"samples", epoch_samples_}}.dump();
 }
 
-void Training::dag_outputs() {
-    const Plan& plan = executor_.plan(trainer_.plan());
-    if (!flags_.common.dag.empty()) write_file(flags_.common.dag, to_dot(plan, flags_.common.deterministic));
-    if (!flags_.common.dag_stats) return;
-    const DagStats s = dag_stats(plan, estimated_times(plan), flags_.common.deterministic);
-    std::cout << "one step, estimated from flops and bytes: " << s.tasks << " tasks, " << s.edges
-              << " dependencies, T1 " << human_seconds(s.t1) << ", Tinf " << human_seconds(s.t_inf) << ", T1/Tinf "
-              << fixed(s.parallelism(), 2) << ", width " << s.width << "\n";
+void Training::resume_epoch(const std::string& note) {
+    if (first_step_ % trainer_.steps_per_epoch() == 0) return;
+    const auto j = nlohmann::json::parse(note, nullptr, false);
+    const auto has = [&](const char* key) { return j.is_object() && j.contains(key) && j[key].is_number(); };
+    if (!has("loss") || !has("correct") || !has("samples"))
+        throw Error("checkpoint '" + checkpoint_->file().string() + "' does not say what its epoch had come to");
+    epoch_loss_ = j["loss"], epoch_correct_ = j["correct"], epoch_samples_ = j["samples"];
 }
 
 void Training::take_results() {
@@ -265,7 +114,8 @@ void Training::take_results() {
 
 void Training::epoch(int64_t number) {
     const int64_t last = number * trainer_.steps_per_epoch();
-    epoch_loss_ = epoch_correct_ = 0, epoch_samples_ = 0;
+    if (trainer_.next_step() % trainer_.steps_per_epoch() == 0) epoch_loss_ = epoch_correct_ = 0, epoch_samples_ = 0;
+    const int64_t samples_before = epoch_samples_;
     epoch_start_ = Clock::now();
     const double flops_before = flops_;
     while (trainer_.next_step() < last) {
@@ -275,7 +125,7 @@ void Training::epoch(int64_t number) {
         if (checkpoint_ && flags_.every > 0 && done % flags_.every == 0 && done != last) {
             trainer_.wait();  // a run killed here resumes at this step: the metrics of all before must be in their file
             take_results();
-            checkpoint_->save(done);
+            checkpoint_->save(done, epoch_so_far());
         }
         if (done == first_step_ + 3) memory_.sample(executor_);
         const double spent = train_s_ + seconds_since(epoch_start_);
@@ -296,7 +146,7 @@ void Training::epoch(int64_t number) {
     memory_.sample(executor_);
     const WorkerClock before = WorkerClock::now(runtime_, executor_);
     EpochSummary s;
-    if (held_out().count > 0) s.test_accuracy = accuracy_ = trainer_.evaluate(held_out()).accuracy;
+    if (setup_.held_out().count > 0) s.test_accuracy = accuracy_ = trainer_.evaluate(setup_.held_out()).accuracy;
     const WorkerClock after = WorkerClock::now(runtime_, executor_);
     for (size_t w = 0; w < after.busy_s.size(); ++w) {  // evaluation is not training
         clock_.busy_s[w] += after.busy_s[w] - before.busy_s[w];
@@ -306,8 +156,8 @@ void Training::epoch(int64_t number) {
     s.test_name = data_.separate_test ? "test" : "held-out";
     const double n = double(std::max<int64_t>(1, epoch_samples_));
     s.loss = epoch_loss_ / n, s.accuracy = epoch_correct_ / n;
-    s.samples_per_s = double(epoch_samples_) / seconds, s.gflops = (flops_ - flops_before) / seconds * 1e-9,
-    s.seconds = seconds;
+    s.samples_per_s = double(epoch_samples_ - samples_before) / seconds,
+    s.gflops = (flops_ - flops_before) / seconds * 1e-9, s.seconds = seconds;
     progress_.line(s);
     nlohmann::json line = {{"epoch", number},
                            {"step", last - 1},
@@ -321,14 +171,15 @@ void Training::epoch(int64_t number) {
 }
 
 int Training::run() {
-    dag_outputs();
+    setup_.write_dag();
     clock_ = WorkerClock::now(runtime_, executor_);
     for (int64_t e = first_step_ / trainer_.steps_per_epoch() + 1; e <= flags_.epochs; ++e) epoch(e);
-    if (train_s_ == 0 && held_out().count > 0)
-        accuracy_ = trainer_.evaluate(held_out()).accuracy;  // nothing left to train
+    if (train_s_ == 0 && setup_.held_out().count > 0)
+        accuracy_ = trainer_.evaluate(setup_.held_out()).accuracy;  // nothing left to train
     spent_ = WorkerClock::now(runtime_, executor_);
     if (checkpoint_) checkpoint_->wait();
     progress_.finish();
+    flags_.common.write_trace(setup_.trace.get(), setup_.plans());
     draw_curves();
     print_result(train_s_);
     return 0;
@@ -359,7 +210,7 @@ void Training::print_result(double seconds) {
     const double efficiency = seconds > 0 ? bound_s / seconds : NAN;
     Table table({"", ""}, false);
     const std::string accuracy_name = data_.separate_test ? "test accuracy" : "held-out accuracy";
-    table.row({"network", flags_.network + ", " + human_count(double(weights_.elements())) + " parameters"});
+    table.row({"network", flags_.network + ", " + human_count(double(setup_.weights.elements())) + " parameters"});
     if (std::isfinite(accuracy_)) table.row({accuracy_name, fixed(100 * accuracy_, 2) + " %"});
     if (steps == 0)
         table.row(
@@ -382,32 +233,31 @@ void Training::print_result(double seconds) {
     std::cout << "\n" << workers.text();
     if (!flags_.common.json) return;
     nlohmann::json j = {{"network", flags_.network},
-                        {"parameters", weights_.elements()},
+                        {"parameters", setup_.weights.elements()},
                         {"epochs", flags_.epochs},
                         {"steps", steps},
-                        {"train_loss", last_loss_},
-                        {"samples_per_s", double(samples_) / seconds},
-                        {"gflops", flops_ / seconds * 1e-9},
                         {"seconds", seconds},
                         {"setup_seconds", setup_s_},
                         {"tasks", executor_.submitted_tasks()},
-                        {"efficiency", efficiency},
-                        {"bound", bound_s},
-                        {"bound_kind", bound.kind},
                         {"peak_memory_bytes", {{"per_node", memory_.per_node()}, {"sum", memory_.total()}}},
                         {"rss_bytes", rss_bytes()},
                         {"policy", runtime_.policy()},
                         {"workers", runtime_.workers().size()}};
     if (std::isfinite(accuracy_)) j["test_accuracy"] = accuracy_;
+    if (steps > 0) {
+        j["samples_per_s"] = double(samples_) / seconds, j["gflops"] = flops_ / seconds * 1e-9;
+        j["train_loss"] = last_loss_, j["efficiency"] = efficiency, j["bound"] = bound_s, j["bound_kind"] = bound.kind;
+    }
     std::cout << j.dump() << std::endl;
 }
 
 }  // namespace
 
 Command add_train(CLI::App& app) {
-    auto flags = std::make_shared<Flags>();
-    add_flags(app, *flags);
+    auto flags = std::make_shared<TrainFlags>();
+    add_train_flags(app, *flags);
     return [flags] { return Training(*flags).run(); };
 }
 
 }  // namespace tessera
+#endif

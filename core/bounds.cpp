@@ -10,20 +10,22 @@
 
 namespace tessera {
 
-double area_bound(const std::vector<WorkClass>& classes, const std::vector<int>& workers) {
+static double solve(const std::vector<WorkClass>& classes, const std::vector<int>& workers,
+                    const std::vector<double>& bytes_per_s) {
     struct Delete {
         void operator()(glp_prob* p) const { glp_delete_prob(p); }
     };
     const std::unique_ptr<glp_prob, Delete> lp(glp_create_prob());
     glp_set_obj_dir(lp.get(), GLP_MIN);
     const int kinds = int(workers.size()), n = int(classes.size());
-    glp_add_rows(lp.get(), n + kinds);
-    glp_add_cols(lp.get(), 1);  // T
+    glp_add_rows(lp.get(), n + 2 * kinds);  // all work is done; workers; links
+    glp_add_cols(lp.get(), 1);              // T
     glp_set_col_bnds(lp.get(), 1, GLP_LO, 0, 0);
     glp_set_obj_coef(lp.get(), 1, 1);
     std::vector<int> row{0}, col{0};
     std::vector<double> value{0};
     const auto entry = [&](int r, int c, double v) { row.push_back(r), col.push_back(c), value.push_back(v); };
+    const auto limits = [&](int k) { return size_t(k) < bytes_per_s.size() && bytes_per_s[size_t(k)] > 0; };
     double unit = 0;  // keeps the coefficients near 1
     for (const auto& c : classes) {
         bool anywhere = false;
@@ -35,6 +37,8 @@ double area_bound(const std::vector<WorkClass>& classes, const std::vector<int>&
     for (int k = 0; k < kinds; ++k) {
         glp_set_row_bnds(lp.get(), n + k + 1, GLP_UP, 0, 0);
         entry(n + k + 1, 1, -double(workers[size_t(k)]));
+        glp_set_row_bnds(lp.get(), n + kinds + k + 1, GLP_UP, 0, 0);
+        if (limits(k)) entry(n + kinds + k + 1, 1, -1);
     }
     for (int i = 0; i < n; ++i) {
         glp_set_row_bnds(lp.get(), i + 1, GLP_FX, classes[size_t(i)].count, classes[size_t(i)].count);
@@ -45,6 +49,9 @@ double area_bound(const std::vector<WorkClass>& classes, const std::vector<int>&
             glp_set_col_bnds(lp.get(), x, GLP_LO, 0, 0);
             entry(i + 1, x, 1);
             entry(n + k + 1, x, t / unit);
+            if (limits(k) && size_t(k) < classes[size_t(i)].link_bytes.size())
+                if (const double b = classes[size_t(i)].link_bytes[size_t(k)]; b > 0)
+                    entry(n + kinds + k + 1, x, b / bytes_per_s[size_t(k)] / unit);
         }
     }
     glp_load_matrix(lp.get(), int(row.size()) - 1, row.data(), col.data(), value.data());
@@ -55,6 +62,36 @@ double area_bound(const std::vector<WorkClass>& classes, const std::vector<int>&
     if (glp_simplex(lp.get(), &control) != 0 || glp_get_status(lp.get()) != GLP_OPT)
         throw Error("area bound: the linear program has no solution");
     return glp_get_obj_val(lp.get()) * unit;
+}
+
+double area_bound(const std::vector<WorkClass>& classes, const std::vector<int>& workers) {
+    return solve(classes, workers, {});
+}
+
+double transfer_bound(const std::vector<WorkClass>& classes, const std::vector<int>& workers,
+                      const std::vector<double>& bytes_per_s) {
+    return solve(classes, workers, bytes_per_s);
+}
+
+std::vector<double> host_bytes(const Plan& plan) {
+    enum Writer { nobody, only_cpus, others };
+    std::vector<Writer> writer(plan.tiles.size(), nobody);
+    std::vector<int64_t> readers(plan.tiles.size());
+    for (const TaskSpec& t : plan.tasks)
+        for (const TileUse& u : t.tiles) {
+            Writer& w = writer[size_t(u.tile)];
+            if (u.access == Access::read) ++readers[size_t(u.tile)];
+            else w = t.codelet->cuda.empty() && w != others ? only_cpus : others;
+        }
+    std::vector<double> bytes;
+    for (const TaskSpec& t : plan.tasks) {
+        double sum = 0;
+        for (const TileUse& u : t.tiles)
+            if (u.access == Access::read && writer[size_t(u.tile)] == only_cpus)
+                sum += double(plan.tiles[size_t(u.tile)].bytes) / double(readers[size_t(u.tile)]);
+        bytes.push_back(sum);
+    }
+    return bytes;
 }
 
 static double path_of_steps(const Plan& plan, const std::vector<double>& times, bool ordered, int steps) {
@@ -72,8 +109,11 @@ double critical_path(const Plan& plan, const std::vector<double>& times, bool or
 }
 
 Bound step_bound(const Plan& plan, const std::vector<double>& fastest_times, bool ordered,
-                 const std::vector<WorkClass>& classes, const std::vector<int>& workers) {
+                 const std::vector<WorkClass>& classes, const std::vector<int>& workers,
+                 const std::vector<double>& bytes_per_s) {
     const double path = critical_path(plan, fastest_times, ordered), area = area_bound(classes, workers);
+    const double transfers = bytes_per_s.empty() ? 0 : transfer_bound(classes, workers, bytes_per_s);
+    if (transfers > area * (1 + 1e-9) && transfers > path) return {transfers, "transfers"};
     return path > area ? Bound{path, "critical path"} : Bound{area, "area"};
 }
 

@@ -5,6 +5,8 @@
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
+#include <map>
 #include <memory>
 #include <stdexcept>
 
@@ -18,12 +20,26 @@ std::vector<CodeletInfo*>& registered() {
     static std::vector<CodeletInfo*> all;
     return all;
 }
+std::map<const CodeletInfo*, const char*>& sources() {
+    static std::map<const CodeletInfo*, const char*> all;
+    return all;
+}
+std::map<std::string_view, const char*>& hashes() {
+    static std::map<std::string_view, const char*> all;
+    return all;
+}
 
 uint32_t footprint_of(starpu_task* task) { return static_cast<const TaskRun*>(task->cl_arg)->footprint; }
 
-int can_execute(unsigned, starpu_task* task, unsigned implementation) {
-    const RunState& run = *static_cast<const TaskRun*>(task->cl_arg)->state->run;
-    if (run.forced_implementation >= 0) return int(implementation) == run.forced_implementation;
+int can_execute(unsigned worker, starpu_task* task, unsigned implementation) {
+    const TaskRun& task_run = *static_cast<const TaskRun*>(task->cl_arg);
+    const RunState& run = *task_run.state->run;
+    const TaskSpec& spec = task_run.state->plan->tasks[size_t(task_run.task)];
+    // Not through execute_on_a_specific_worker: StarPU then asks for implementation 0 at submission.
+    if (spec.worker >= 0 && int(worker) != spec.worker) return 0;
+    int forced = spec.implementation;
+    if (forced < 0) forced = run.forced_implementation;
+    if (forced >= 0) return int(implementation) == forced;
     return implementation == 0 || !run.first_implementation_only;
 }
 
@@ -61,6 +77,10 @@ const std::vector<const CodeletInfo*>& all_codelets() {
             if (all[i]->name == all[i - 1]->name)
                 throw std::logic_error("two codelets are named '" + all[i]->name +
                                        "'; their performance models would mix");
+        for (CodeletInfo* c : registered()) {
+            if (auto it = sources().find(c); it != sources().end()) c->source = it->second;
+            if (auto it = hashes().find(c->source); it != hashes().end()) c->source_hash = it->second;
+        }
         return all;
     }();
     return sorted;
@@ -73,6 +93,13 @@ const CodeletInfo* find_codelet(std::string_view name) {
 }
 
 namespace detail {
+
+void register_source(const CodeletInfo& info, const char* path) {
+    const char* slash = std::strrchr(path, '/');
+    sources()[&info] = slash ? slash + 1 : path;  // the codelet itself may not be constructed yet
+}
+
+void register_source_hash(const char* file, const char* hash) { hashes()[file] = hash; }
 
 void register_codelet(const CodeletInfo* info) {
     registered().push_back(const_cast<CodeletInfo*>(info));

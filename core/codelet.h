@@ -62,6 +62,9 @@ struct CodeletInfo {
     void (*at_step)(void* args, const Step&) = nullptr;
     std::vector<std::string> cpu, cuda;  // labels of the implementations, number 0 first
     starpu_codelet* starpu = nullptr;
+    const char* source = "";  // file that registered it, "gemm.cu"
+    const char* source_hash =
+        "";  // of that file and what it includes of codelets/; empty if it is not the project's own
 };
 
 struct TileShape {
@@ -76,6 +79,8 @@ const CodeletInfo* find_codelet(std::string_view name);
 namespace detail {
 
 void register_codelet(const CodeletInfo*);
+void register_source(const CodeletInfo&, const char* path);
+void register_source_hash(const char* file, const char* hash);  // both live as long as the program
 
 // Runs `body` for one task: skips it after a first error, catches what it throws, times it, looks for NaN.
 void run_body(void* cl_arg, void** buffers, bool on_cuda, void (*body)(void** buffers, const void* args, int count));
@@ -282,7 +287,7 @@ Codelet<Op> Codelet<Op>::instance_;
 // `static const Register<Op<float>, Op<double>> codelets;` in an op's file: discovery sees every instance.
 template <Kernel... Ops>
 struct Register {
-    Register() { (void)std::tuple{&Codelet<Ops>::info()...}; }
+    Register(const char* file = __builtin_FILE()) { (detail::register_source(Codelet<Ops>::info(), file), ...); }
 };
 
 }  // namespace tessera

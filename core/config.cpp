@@ -1,5 +1,7 @@
 #include "core/config.h"
 
+#include <unistd.h>
+
 #include <charconv>
 #include <cstdlib>
 #include <functional>
@@ -87,6 +89,15 @@ Config read_config(char** environment) {
     }
     return config;
 }
+
+std::string machine_name() {
+    if (const char* name = std::getenv("STARPU_HOSTNAME"); name && *name) return name;
+    char name[256] = "";
+    gethostname(name, sizeof name - 1);
+    return std::string(name).substr(0, std::string(name).find('.'));  // as StarPU cuts it
+}
+
+std::filesystem::path model_folder(const Config& config) { return config.cache / "machines" / machine_name(); }
 
 std::string environment_page() {
     std::string page =

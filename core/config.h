@@ -19,6 +19,11 @@ struct Config {
 // (with a suggestion) or a bad value.
 Config read_config(char** environment);
 
+// This machine's name as StarPU's files have it: STARPU_HOSTNAME or the host's.
+std::string machine_name();
+// Where this machine's bus and models are kept unless StarPU's variables name another folder.
+std::filesystem::path model_folder(const Config&);
+
 // The table as a markdown page.
 std::string environment_page();
 

@@ -20,13 +20,19 @@
 
 namespace tessera {
 
+class Trace;
+
+// A tile as StarPU's matrix; null memory: StarPU allocates it where it is first written.
+starpu_data_handle_t register_tile(void* memory, const PlanTile&, DType);
+
 struct ExecutorOptions {
     bool deterministic = false;  // plan order for accumulations, implementation 0: same bits under every policy
     bool serial = false;         // one node after another, as frameworks run
     bool check_nan = false;      // look at every written tile
     int64_t steps_in_flight = 3;
     bool in_place = true;            // false: StarPU allocates every tile, so that it may evict to disk
-    int forced_implementation = -1;  // every body's implementation number, for tests and calibration
+    int forced_implementation = -1;  // every body's implementation number, for tests
+    Trace* trace = nullptr;          // records every task; must outlive the executor
 };
 
 // Time of the tasks of one (codelet, footprint) of a plan on one kind of worker.
@@ -49,6 +55,7 @@ class Executor {
     // With `share`, tiles that the plan writes before it reads them also serve other plans loaded so: their values are
     // gone when another plan has run.
     int load(Plan, bool share = false);
+    int plans() const { return int(loaded_.size()); }
     const Plan& plan(int number) const { return loaded_[size_t(number)]->plan; }
 
     // Submits one step. Blocks only while more than steps_in_flight steps are unfinished. Throws what failed in a task.
@@ -113,6 +120,9 @@ class Executor {
     };
     struct UnfinishedStep {
         InFlight* all;
+        Trace* trace;
+        int64_t number;
+        int plan;
         std::atomic<int64_t> tasks_left;
         bool finished = false;  // under the mutex
     };
@@ -135,7 +145,7 @@ class Executor {
     std::map<std::tuple<int64_t, int64_t, DType>, Handles> shared_;
     std::unordered_map<const Param*, ParamStorage> params_;
     std::mutex params_mutex_;  // a checkpoint is read by another thread
-    int64_t submitted_ = 0, tile_bytes_ = 0;
+    int64_t submitted_ = 0, steps_ = 0, tile_bytes_ = 0;
     static void task_finished(void* unfinished_step);
     void wait_for_place();
     InFlight in_flight_;

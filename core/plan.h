@@ -22,8 +22,10 @@ struct TaskSpec {
     std::vector<std::byte> args;
     std::vector<TileUse> tiles;
     Cost cost;
-    uint32_t footprint = 0;  // of shapes, leading dimensions and key(): the row of the performance model
-    int node = 0;            // index into Plan::nodes
+    uint32_t footprint = 0;   // of shapes, leading dimensions and key(): the row of the performance model
+    int node = 0;             // index into Plan::nodes
+    int worker = -1;          // the only one that may run it, or -1
+    int implementation = -1;  // the only one that may be used, or -1
 };
 
 struct PlanTile {
@@ -42,6 +44,7 @@ struct PlanValue : Value {
 
 class Plan {
  public:
+    Plan() = default;
     explicit Plan(const Graph&);  // drops nodes that nothing needs
 
     std::vector<PlanNode> nodes;

@@ -159,13 +159,15 @@ Runtime::Runtime(const RuntimeOptions& options) : config_(read_config(environ)),
     set_default("STARPU_SCHED", default_policy());
     set_default("STARPU_SILENT", "1");
     if (!std::getenv("STARPU_HOME") && !std::getenv("STARPU_PERF_MODEL_DIR")) {
+        const fs::path folder = model_folder(config_);
         std::error_code failure;
-        fs::create_directories(config_.cache, failure);
-        if (failure || access(config_.cache.c_str(), W_OK) != 0)
-            throw Error("cannot write to the cache folder '" + config_.cache.string() + "'",
+        fs::create_directories(folder, failure);
+        if (failure || access(folder.c_str(), W_OK) != 0)
+            throw Error("cannot write to the cache folder '" + folder.string() + "'",
                         "set TESSERA_CACHE to one you can");
-        setenv("STARPU_HOME", config_.cache.c_str(), 1);
+        setenv("STARPU_PERF_MODEL_DIR", folder.c_str(), 1);
     }
+    starpu_malloc_set_align(64);  // a cache line, and what vector loads like
     openblas_set_num_threads(1);  // parallelism is between tasks
     starpu_conf conf;
     starpu_conf_init(&conf);

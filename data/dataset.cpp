@@ -5,8 +5,10 @@
 #include <charconv>
 #include <cmath>
 #include <functional>
+#include <map>
 
 #include "core/error.h"
+#include "core/random.h"
 #include "data/cifar.h"
 #include "data/digits.h"
 #include "data/idx.h"
@@ -74,23 +76,6 @@ void hold_out(Split& split, double fraction) {
     split.train = split.train.slice(0, count - held);
 }
 
-static Split load_digits(const std::string& argument, uint64_t seed) {
-    constexpr int64_t most = 1'000'000, test_start = int64_t(1) << 40;  // two ranges of one endless sequence
-    int64_t count = 10'000;
-    if (!argument.empty()) {
-        const char* end = argument.data() + argument.size();
-        const auto [stop, error] = std::from_chars(argument.data(), end, count);
-        if (error != std::errc() || stop != end || count < 1 || count > most)
-            throw UsageError("digits:" + argument + " is not a number of samples from 1 to " + std::to_string(most),
-                             "--data digits:10000");
-    }
-    Split split;
-    split.train = make_digits(count, seed);
-    split.test = make_digits(std::max<int64_t>(count / 5, 100), seed, test_start);
-    split.separate_test = true;
-    return split;
-}
-
 static Split load_npy(const std::string& argument) {
     const size_t comma = argument.find(',');
     if (comma == 0 || comma == std::string::npos || comma + 1 == argument.size() ||
@@ -101,9 +86,37 @@ static Split load_npy(const std::string& argument) {
     return split;
 }
 
-Split load_data(const std::string& source, double validation, uint64_t seed) {
+static int64_t digits_count(const std::string& argument) {
+    constexpr int64_t most = 1'000'000;
+    int64_t count = 10'000;
+    if (argument.empty()) return count;
+    const char* end = argument.data() + argument.size();
+    const auto [stop, error] = std::from_chars(argument.data(), end, count);
+    if (error != std::errc() || stop != end || count < 1 || count > most)
+        throw UsageError("digits:" + argument + " is not a number of samples from 1 to " + std::to_string(most),
+                         "--data digits:10000");
+    return count;
+}
+
+static Split load_digits(const std::string& argument, uint64_t seed) {
+    constexpr int64_t test_start = int64_t(1) << 40;  // two ranges of one endless sequence
+    const int64_t count = digits_count(argument);
+    Split split;
+    split.train = make_digits(count, seed);
+    split.test = make_digits(std::max<int64_t>(count / 5, 100), seed, test_start);
+    split.separate_test = true;
+    return split;
+}
+
+// Kind and argument of KIND:ARGUMENT.
+static std::pair<std::string, std::string> parts_of(const std::string& source) {
     const size_t colon = std::min(source.find(':'), source.size());
-    const std::string kind = source.substr(0, colon), argument = source.substr(std::min(colon + 1, source.size()));
+    return {source.substr(0, colon), source.substr(std::min(colon + 1, source.size()))};
+}
+
+Split load_data(const std::string& source, double validation, uint64_t seed) {
+    const auto parts = parts_of(source);
+    const std::string &kind = parts.first, &argument = parts.second;
     struct Kind {
         std::string name;
         std::function<Split()> load;
@@ -129,6 +142,44 @@ Split load_data(const std::string& source, double validation, uint64_t seed) {
     hold_out(split, validation >= 0 ? validation : split.separate_test ? 0 : 0.1);
     for (const Dataset* part : {&split.train, &split.validation, &split.test})
         if (part == &split.train || part->count > 0) part->check();
+    return split;
+}
+
+// Grey noise and labels in turn: as good as images for everything but learning.
+static Dataset made_up(const std::string& name, int64_t count, int64_t most, int64_t channels, int64_t side,
+                       int64_t classes) {
+    Dataset d{name, count, channels, side, side, classes, {}, {}, {}, {}, {}};
+    d.mean.assign(size_t(channels), 0.5f), d.scale.assign(size_t(channels), 2.0f);
+    const int64_t n = std::min(count, most);
+    d.bytes.resize(size_t(n * d.features()));
+    for (size_t i = 0; i < d.bytes.size(); ++i) d.bytes[i] = uint8_t(random_bits(1, 0, i));
+    d.labels.resize(size_t(n));
+    for (int64_t i = 0; i < n; ++i) d.labels[size_t(i)] = int32_t(i % classes);
+    return d;
+}
+
+Split shape_of_data(const std::string& source, double validation, int64_t most) {
+    const auto [kind, argument] = parts_of(source);
+    if (kind == "npy") return load_data(source, validation, 1);
+    struct Published {
+        int64_t train, test, channels, side, classes;
+    };
+    const std::map<std::string, Published> known = {
+        {"digits", {digits_count(kind == "digits" ? argument : ""), 0, 1, 28, 10}},
+        {"mnist", {60'000, 10'000, 1, 28, 10}},
+        {"cifar10", {50'000, 10'000, 3, 32, 10}},
+        {"cifar100", {50'000, 10'000, 3, 32, 100}}};
+    const auto found = known.find(kind);
+    if (found == known.end()) return load_data(source, validation, 1);  // says what is wrong with it
+    const Published& p = found->second;
+    if (!(validation < 0)) check_fraction(validation);
+    const int64_t test = kind == "digits" ? std::max<int64_t>(p.train / 5, 100) : p.test;
+    const int64_t held = validation > 0 ? std::llround(validation * double(p.train)) : 0;
+    Split split;
+    split.train = made_up(kind, p.train - held, most, p.channels, p.side, p.classes);
+    if (held > 0) split.validation = made_up(kind, held, most, p.channels, p.side, p.classes);
+    split.test = made_up(kind, test, most, p.channels, p.side, p.classes);
+    split.separate_test = true;
     return split;
 }
 

@@ -44,4 +44,9 @@ void hold_out(Split& split, double fraction);
 // for data that is missing, damaged or inconsistent.
 Split load_data(const std::string& source, double validation, uint64_t seed);
 
+// The shapes of the same without the data: published counts for mnist, cifar10 and cifar100, for digits what the flag
+// says; an npy pair is read. `count` is that of the source, but contents, made up from the seed, are there for the
+// first min(count, most) samples only. For simulation (most = 0) and calibration.
+Split shape_of_data(const std::string& source, double validation, int64_t most);
+
 }  // namespace tessera

@@ -17,7 +17,7 @@ Checkpoint::~Checkpoint() {
     for (const Param* shadow : shadows_) executor_.release(*shadow);
 }
 
-void Checkpoint::save(int64_t step) {
+void Checkpoint::save(int64_t step, const std::string& note) {
     wait();
     if (plan_ < 0) {  // made at the first save: a run without checkpoints pays nothing
         Graph g;
@@ -28,16 +28,17 @@ void Checkpoint::save(int64_t step) {
         plan_ = executor_.load(Plan(g));
     }
     executor_.submit(plan_, {});
-    writing_ = std::async(std::launch::async, [this, step] { write(step); });
+    writing_ = std::async(std::launch::async, [this, step, note] { write(step, note); });
 }
 
 void Checkpoint::wait() {
     if (writing_.valid()) writing_.get();
 }
 
-void Checkpoint::write(int64_t step) {
+void Checkpoint::write(int64_t step, const std::string& note) {
     auto metadata = facts_;
     metadata["step"] = std::to_string(step);
+    if (!note.empty()) metadata["note"] = note;
     std::vector<TensorRecord> records;
     for (const Param* p : shadows_)
         records.push_back({p->name, std::string(facts(p->dtype).safetensors), {p->shape.rows, p->shape.cols}, 0, 0});
@@ -58,7 +59,7 @@ static std::string shape_text(const std::vector<int64_t>& shape) {
     return "[" + join(extents, " x ") + "]";
 }
 
-int64_t Checkpoint::load() {
+Checkpoint::Found Checkpoint::load() {
     const SafetensorsReader file(file_);
     const std::string name = "checkpoint '" + file_.string() + "'";
     const auto& metadata = file.header().metadata;
@@ -88,7 +89,8 @@ int64_t Checkpoint::load() {
         file.read(*records[i], row_major.data());
         executor_.write(*params_[i], row_major.data());
     }
-    return std::stoll(step->second);
+    const auto note = metadata.find("note");
+    return {std::stoll(step->second), note == metadata.end() ? "" : note->second};
 }
 
 }  // namespace tessera

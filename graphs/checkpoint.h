@@ -17,17 +17,22 @@ class Checkpoint {
                std::map<std::string, std::string> facts);
     ~Checkpoint();
 
-    // Takes the state as it is after the steps submitted so far, `step` of them. Waits only for an earlier save.
-    void save(int64_t step);
+    // Takes the state as it is after the steps submitted so far, `step` of them. Waits only for an earlier save. `note`
+    // is the caller's, given back by load().
+    void save(int64_t step, const std::string& note = "");
     void wait();  // until the file is there; throws what failed
 
-    // Puts the file's state in place and returns its step. Throws Error naming file, tensor and shapes.
-    int64_t load();
+    struct Found {
+        int64_t step;
+        std::string note;
+    };
+    // Puts the file's state in place. Throws Error naming file, tensor and shapes.
+    Found load();
     bool exists() const { return std::filesystem::exists(file_); }
     const std::filesystem::path& file() const { return file_; }
 
  private:
-    void write(int64_t step);
+    void write(int64_t step, const std::string& note);
 
     Executor& executor_;
     std::vector<const Param*> params_, shadows_;

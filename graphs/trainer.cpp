@@ -38,6 +38,7 @@ static BatchSource source_of(const Dataset& d) {
 struct Trainer::Evaluating {
     BatchSource source;
     std::vector<int64_t> order;
+    int64_t batch = 0;
     std::map<int64_t, int> plans;
 };
 
@@ -135,19 +136,24 @@ std::vector<StepResult> Trainer::take_results() {
     return ready;
 }
 
-Trainer::Evaluation Trainer::evaluate(const Dataset& data) {
+void Trainer::prepare_evaluation(const Dataset& data) {
     auto& e = evaluating_[&data];
-    if (!e) {
-        e = std::make_unique<Evaluating>();
-        e->source = source_of(data);
-        e->order.resize(size_t(data.count));
-        std::iota(e->order.begin(), e->order.end(), 0);
-    }
+    if (e) return;
+    e = std::make_unique<Evaluating>();
+    e->source = source_of(data);
+    e->order.resize(size_t(data.count));
+    std::iota(e->order.begin(), e->order.end(), 0);
+    e->batch = std::min(data.count, options_.batch);  // as in training: the tiles are there
+    for (int64_t n : {e->batch, data.count % e->batch})
+        if (n > 0 && !e->plans.contains(n)) e->plans[n] = make_plan(e->source, n, false);
+}
+
+Trainer::Evaluation Trainer::evaluate(const Dataset& data) {
+    prepare_evaluation(data);
+    auto& e = evaluating_[&data];
     eval_loss_ = eval_correct_ = 0;
-    const int64_t batch = std::min(data.count, options_.batch);  // as in training: the tiles are there
-    for (int64_t first = 0; first < data.count; first += batch) {
-        const int64_t n = std::min(batch, data.count - first);
-        if (!e->plans.contains(n)) e->plans[n] = make_plan(e->source, n, false);
+    for (int64_t first = 0; first < data.count; first += e->batch) {
+        const int64_t n = std::min(e->batch, data.count - first);
         Step step;
         step.batch = e->order.data() + first;
         executor_.submit(e->plans[n], step);

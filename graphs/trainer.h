@@ -60,6 +60,8 @@ class Trainer {
         double accuracy, loss;
     };
     Evaluation evaluate(const Dataset& data);
+    // Makes the plans that evaluate() will run.
+    void prepare_evaluation(const Dataset& data);
 
     int plan() const { return training_.rbegin()->second; }  // of the full batch, for Executor::plan
 

@@ -117,6 +117,48 @@ TEST(AreaBound, ThreeKindsAgainstEverySplitOfAGrid) {
     }
 }
 
+// --- transfers ---------------------------------------------------------------------------------------------------
+
+TEST(TransferBound, ByHand) {
+    // One GPU, 10 tasks of 1 s, each needs 5 bytes over a link of 2 bytes/s: 25 s, unless the link does not limit.
+    const std::vector<WorkClass> one_class = {{10, {nan, 1.0}, {0, 5}}};
+    expect_close(transfer_bound(one_class, {1, 1}, {0, 2}), 25);
+    expect_close(transfer_bound(one_class, {1, 1}, {0, 100}), 10);
+    expect_close(transfer_bound(one_class, {1, 1}, {0, 0}), 10);
+    expect_close(transfer_bound(one_class, {1, 1}, {}), 10);
+    // The CPU, ten times slower, takes what the link cannot bring: x / 2 * 5 = (10 - x) * 10.
+    const double x = 100.0 / 12.5;
+    expect_close(transfer_bound({{10, {10.0, 1.0}, {0, 5}}}, {1, 1}, {0, 2}), (10 - x) * 10);
+}
+
+// Two classes, a CPU and a GPU with a link, each class split on a fine grid.
+TEST(TransferBound, AgainstEverySplitOfAGrid) {
+    constexpr int parts = 400;
+    for (uint64_t seed = 0; seed < 20; ++seed) {
+        uint64_t index = 0;
+        const auto draw = [&] { return 0.2 + double(random_uniform(seed, 3, index++)); };
+        const std::vector<WorkClass> classes = {{30, {4 * draw(), draw()}, {0, 3 * draw()}},
+                                                {20, {4 * draw(), draw()}, {0, 3 * draw()}}};
+        const std::vector<double> rates = {0, draw()};
+        double best = infinity;
+        for (int i = 0; i <= parts; ++i)
+            for (int j = 0; j <= parts; ++j) {
+                const double gpu[2] = {30.0 * i / parts, 20.0 * j / parts};
+                double cpu_s = 0, gpu_s = 0, link_s = 0;
+                for (size_t c = 0; c < 2; ++c) {
+                    cpu_s += (classes[c].count - gpu[c]) * classes[c].time_s[0];
+                    gpu_s += gpu[c] * classes[c].time_s[1];
+                    link_s += gpu[c] * classes[c].link_bytes[1] / rates[1];
+                }
+                best = std::min(best, std::max({cpu_s / 2, gpu_s, link_s}));
+            }
+        const double bound = transfer_bound(classes, {2, 1}, rates);
+        EXPECT_LE(bound, best * (1 + relative)) << seed;
+        EXPECT_GE(bound, best * (1 - 8.0 / parts)) << seed;
+        EXPECT_GE(bound, area_bound(classes, {2, 1}) * (1 - relative)) << seed;
+    }
+}
+
 // --- critical path -----------------------------------------------------------------------------------------------
 
 constexpr auto f32 = DType::f32;

@@ -6,46 +6,10 @@
 #include <cmath>
 #include <fstream>
 
+#include "xml_flaw.h"
+
 namespace tessera {
 namespace {
-
-int64_t count(const std::string& text, const std::string& part) {
-    int64_t n = 0;
-    for (size_t i = text.find(part); i != std::string::npos; i = text.find(part, i + 1)) ++n;
-    return n;
-}
-
-// "" if tags balance, attributes are quoted, text is escaped and no number is nan or inf; else what is wrong.
-std::string flaw(const std::string& xml) {
-    std::vector<std::string> open;
-    size_t i = 0;
-    while (i < xml.size()) {
-        if (xml[i] == '>') return "stray >";
-        if (xml[i] == '&') {
-            const std::string entity = xml.substr(i, xml.find(';', i) - i);
-            if (entity != "&amp" && entity != "&lt" && entity != "&gt" && entity != "&quot") return "entity " + entity;
-        }
-        if (uint8_t(xml[i]) < 0x20 && xml[i] != '\n') return "control character";
-        if (xml[i] != '<') {
-            ++i;
-            continue;
-        }
-        const size_t end = xml.find('>', i);
-        if (end == std::string::npos) return "unclosed tag";
-        const std::string tag = xml.substr(i + 1, end - i - 1);
-        if (tag.find('<') != std::string::npos || count(tag, "\"") % 2) return "tag " + tag;
-        if (count(tag, "nan") || count(tag, "inf")) return "number in " + tag;
-        const std::string name = tag.substr(0, tag.find(' '));
-        if (name[0] == '/') {
-            if (open.empty() || "/" + open.back() != name) return "unbalanced " + name;
-            open.pop_back();
-        } else if (tag.back() != '/') {
-            open.push_back(name);
-        }
-        i = end + 1;
-    }
-    return open.empty() ? "" : "not closed: " + open.back();
-}
 
 TEST(Plot, EmptyChartsDoNotCrash) {
     EXPECT_EQ(flaw(svg({})), "");
@@ -101,6 +65,32 @@ TEST(Plot, NanIsAGapAndALonePointADot) {
 TEST(Plot, NotPositiveIsAGapOnALogAxis) {
     Series s{"", {1, 2, 3, 4}, {1, 0, -1, 10}};
     EXPECT_EQ(count(svg({"", "", "", "", true, {s}, {}}), "<circle"), 2);
+}
+
+// The x of the points' circles, in pixels.
+std::vector<double> circles(const std::string& drawing) {
+    std::vector<double> x;
+    for (size_t i = drawing.find("cx=\""); i != std::string::npos; i = drawing.find("cx=\"", i + 1))
+        x.push_back(std::stod(drawing.substr(i + 4)));
+    return x;
+}
+
+TEST(Plot, LogarithmicXAxis) {
+    Chart c;
+    c.log_x = true;
+    c.series = {{"s", {1e3, 1e5, 1e7}, {1, 2, 3}}};
+    const std::string drawing = svg(c);
+    EXPECT_EQ(flaw(drawing), "");
+    const auto x = circles(drawing);
+    ASSERT_EQ(x.size(), 3u);
+    EXPECT_NEAR(x[1] - x[0], x[2] - x[1], 0.2) << "equal factors are equal distances";
+    EXPECT_NE(drawing.find(">10⁴<"), std::string::npos);
+    c.series[0].x[1] = 0;  // not positive: a gap
+    EXPECT_EQ(circles(svg(c)).size(), 2u);
+    for (const std::vector<double>& lonely : {std::vector<double>{}, {5e6}, {1e6}, {-1}, {1e-9, 1e20}}) {
+        c.series = {{"s", lonely, std::vector<double>(lonely.size(), 1)}};
+        EXPECT_EQ(flaw(svg(c)), "");
+    }
 }
 
 TEST(Plot, NamesAreEscaped) {

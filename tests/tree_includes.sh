@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The rooms' order: core <- codelets, data <- graphs <- apps. No #include against it.
+# The rooms' order: core <- codelets, data, models <- graphs <- apps. No #include against it.
 # usage: bash tree_includes.sh PROGRAM SOURCE_DIR SCRATCH_DIR (the program is not run)
 set -euo pipefail
 cd "$2"
@@ -8,7 +8,7 @@ bad=0
 room() {
   local folder=$1 allowed=$2 found
   [ -d "$folder" ] || return 0
-  found=$(grep -rnE '^[[:space:]]*#[[:space:]]*include[[:space:]]*["<](core|codelets|data|graphs|schedulers|apps|tests|bench|examples|tools)/|^[[:space:]]*#[[:space:]]*include[[:space:]]*"' \
+  found=$(grep -rnE '^[[:space:]]*#[[:space:]]*include[[:space:]]*["<](core|codelets|data|models|graphs|schedulers|apps|tests|bench|examples|tools)/|^[[:space:]]*#[[:space:]]*include[[:space:]]*"' \
     --include='*.cpp' --include='*.h' --include='*.cu' "$folder" | grep -vE "include[[:space:]]*[\"<]($allowed)" || true)
   [ -z "$found" ] && return 0
   echo "FAIL: $folder may include $allowed only"; sed 's/^/  /' <<<"$found"; bad=1
@@ -16,13 +16,14 @@ room() {
 room core 'core/'
 room codelets 'core/|codelets/'
 room data 'core/|data/'
+room models 'core/|models/'
 room graphs 'core/|codelets/|data/|graphs/'
 room schedulers 'core/scheduler\.h"'
-room apps 'core/|codelets/|data/|graphs/|apps/'
+room apps 'core/|codelets/|data/|models/|graphs/|apps/'
 # core/scheduler.h is for policies alone: it must not draw in the rest of core.
 if [ -f core/scheduler.h ] && grep -nE '#[[:space:]]*include[[:space:]]*"' core/scheduler.h; then echo 'FAIL: core/scheduler.h includes ours'; bad=1; fi
 while IFS= read -r header; do
   grep -q '^#pragma once$' "$header" || { echo "FAIL: $header has no #pragma once"; bad=1; }
-done < <(find core codelets data graphs schedulers apps tests -name '*.h' 2>/dev/null | sort)
+done < <(find core codelets data models graphs schedulers apps tests -name '*.h' 2>/dev/null | sort)
 [ $bad = 0 ] && echo "tree_includes.sh: every include follows the rooms' order"
 exit $bad

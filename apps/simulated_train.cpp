@@ -1,0 +1,162 @@
+// tessera-sim train NETWORK: the plan of a training step on a simulated machine. Bodies do not run, no data is read;
+// printed is what does not depend on values.
+#include <starpu.h>
+
+#ifdef STARPU_SIMGRID
+#include <cmath>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "apps/summary.h"
+#include "apps/table.h"
+#include "apps/train_setup.h"
+#include "core/error.h"
+#include "models/estimate.h"
+
+namespace tessera {
+namespace {
+
+std::vector<ModelDevice> devices_of(const Runtime& runtime) {
+    std::vector<ModelDevice> all;
+    if (runtime.cpu_workers() > 0) all.push_back({});
+    for (const WorkerInfo& w : runtime.workers())
+        if (w.cuda) all.push_back({1, starpu_worker_get_devid(w.id), 1});
+    return all;
+}
+
+std::string folder_of_models() {
+    const char* folder = std::getenv("STARPU_PERF_MODEL_DIR");
+    if (!folder)
+        throw UsageError("tessera-sim is started by 'tessera simulate'",
+                         "tessera simulate --machine NAME -- train mlp");
+    return folder;
+}
+
+struct Measured {
+    double step_s = 0, seconds = 0;
+    std::vector<WorkerTotals> totals;
+    std::map<std::pair<int64_t, int64_t>, int64_t> bytes;  // from and to memory node
+};
+
+// Steps until the pipeline is full, then the steps that count.
+Measured run_steps(TrainSetup& s) {
+    const int64_t warm = s.executor.options().steps_in_flight + 1;
+    for (int64_t i = 0; i < warm; ++i) s.trainer.step();
+    s.trainer.wait();
+    const auto before = s.trace->totals();
+    const auto bytes_before = s.trace->link_bytes();
+    const double start = starpu_timing_now();
+    for (int64_t i = 0; i < s.flags.steps; ++i) s.trainer.step();
+    s.trainer.wait();
+    Measured m;
+    m.seconds = (starpu_timing_now() - start) * 1e-6;
+    m.step_s = m.seconds / double(s.flags.steps);
+    m.totals = s.trace->totals();
+    for (const auto& [from, to, bytes] : s.trace->link_bytes()) m.bytes[{from, to}] += bytes;
+    for (const auto& [from, to, bytes] : bytes_before) m.bytes[{from, to}] -= bytes;
+    for (size_t w = 0; w < m.totals.size(); ++w) {
+        m.totals[w].tasks -= before[w].tasks;
+        m.totals[w].busy_us -= before[w].busy_us, m.totals[w].fetch_us -= before[w].fetch_us;
+    }
+    return m;
+}
+
+nlohmann::json result_of(TrainSetup& s, const Machine& machine, const Completion& models) {
+    const Measured m = run_steps(s);
+    const Plan& plan = s.executor.plan(s.trainer.plan());
+    const Bound bound = model_bound(s.runtime, plan, machine, s.flags.common.deterministic);
+    const double flops = s.trainer.flops_of(0);
+    std::vector<nlohmann::json> devices, traffic, memory;
+    for (const WorkerInfo& w : s.runtime.workers()) {
+        const WorkerTotals& t = m.totals[size_t(w.id)];
+        devices.push_back({{"worker", w.name},
+                           {"tasks", t.tasks},
+                           {"busy", t.busy_us * 1e-6 / m.seconds},
+                           {"transfers", t.fetch_us * 1e-6 / m.seconds},
+                           {"idle", std::max(0.0, 1 - (t.busy_us + t.fetch_us) * 1e-6 / m.seconds)}});
+    }
+    const auto node_name = [](int64_t node) {
+        char name[64];
+        starpu_memory_node_get_name(unsigned(node), name, sizeof name);
+        return std::string(name);
+    };
+    for (const auto& [pair, bytes] : m.bytes)
+        if (bytes > 0)
+            traffic.push_back({{"from", node_name(pair.first)}, {"to", node_name(pair.second)}, {"bytes", bytes}});
+    const auto peak = s.trace->peak_memory_bytes();
+    for (size_t n = 0; n < peak.size(); ++n) memory.push_back({{"node", node_name(int64_t(n))}, {"bytes", peak[n]}});
+    nlohmann::json estimates = nlohmann::json::object();
+    for (const auto& [origin, count] : models.estimates) estimates[std::string(name_of(origin))] = count;
+    return {{"simulated", true},
+            {"machine", machine.name()},
+            {"network", s.flags.network},
+            {"parameters", s.weights.elements()},
+            {"steps", s.flags.steps},
+            {"seconds", m.seconds},
+            {"step_seconds", m.step_s},
+            {"samples_per_s", double(s.flags.batch) / m.step_s},
+            {"gflops", flops / m.step_s * 1e-9},
+            {"tasks", s.executor.submitted_tasks()},
+            {"efficiency", bound.seconds / m.step_s},
+            {"bound", bound.seconds},
+            {"bound_kind", bound.kind},
+            {"devices", devices},
+            {"bytes", traffic},
+            {"peak_memory_bytes", memory},
+            {"policy", s.runtime.policy()},
+            {"workers", s.runtime.workers().size()},
+            {"models_measured", models.measured},
+            {"models_estimated", estimates}};
+}
+
+void print(const nlohmann::json& j, const Completion& models) {
+    const auto percent = [](const nlohmann::json& x) { return fixed(100 * x.get<double>(), 1) + " %"; };
+    Table table({"", ""}, false);
+    table.row({"machine", j["machine"].get<std::string>() + ", simulated under " + j["policy"].get<std::string>()});
+    table.row({"network", j["network"].get<std::string>() + ", " + human_count(j["parameters"]) + " parameters"});
+    table.row({"step", human_seconds(j["step_seconds"]) + ", " + human_count(j["samples_per_s"]) + " samples/s, " +
+                           fixed(j["gflops"], 1) + " GFLOP/s"});
+    table.row({"efficiency", percent(j["efficiency"]) + " of the bound (" + j["bound_kind"].get<std::string>() + ", " +
+                                 human_seconds(j["bound"]) + ")"});
+    table.row({"models", models.text()});
+    std::cout << table.text() << "\n";
+    Table workers({"worker", "tasks", "busy", "transfers", "idle"});
+    for (const auto& w : j["devices"])
+        workers.row({w["worker"].get<std::string>(), std::to_string(w["tasks"].get<int64_t>()), percent(w["busy"]),
+                     percent(w["transfers"]), percent(w["idle"])});
+    std::cout << workers.text() << "\n";
+    Table bytes({"from", "to", "bytes"});
+    for (const auto& b : j["bytes"])
+        bytes.row({b["from"].get<std::string>(), b["to"].get<std::string>(), human_bytes(b["bytes"].get<int64_t>())});
+    if (!j["bytes"].empty()) std::cout << bytes.text() << "\n";
+    Table memory({"memory", "most in use"});
+    for (const auto& m : j["peak_memory_bytes"])
+        memory.row({m["node"].get<std::string>(), human_bytes(m["bytes"].get<int64_t>())});
+    std::cout << memory.text();
+}
+
+}  // namespace
+
+Command add_train(CLI::App& app) {
+    auto flags = std::make_shared<TrainFlags>();
+    add_train_flags(app, *flags);
+    app.add_option("--steps", flags->steps, "Simulated steps that are timed")
+        ->capture_default_str()
+        ->check(whole_number(1))
+        ->group("Execution");
+    return [flags] {
+        Machine machine(folder_of_models());
+        TrainSetup setup(*flags, [&] { return shape_of_data(flags->data, flags->validation, 0); });
+        const Completion models = complete_models(machine, setup.plans(), devices_of(setup.runtime),
+                                                  "tessera calibrate train " + flags->network);
+        setup.write_dag();
+        const nlohmann::json j = result_of(setup, machine, models);
+        flags->common.write_trace(setup.trace.get(), setup.plans());
+        print(j, models);
+        if (flags->common.json) std::cout << j.dump() << std::endl;
+        return 0;
+    };
+}
+
+}  // namespace tessera
+#endif

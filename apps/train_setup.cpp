@@ -1,0 +1,184 @@
+#include "apps/train_setup.h"
+
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "apps/table.h"
+#include "core/error.h"
+#include "core/file.h"
+
+namespace tessera {
+
+void add_train_flags(CLI::App& app, TrainFlags& f) {
+    app.add_option("network", f.network, "mlp")->required()->type_name("NETWORK");
+    app.add_option("--data", f.data, "digits[:N], mnist:DIR, cifar10:DIR, cifar100:DIR or npy:X,Y")
+        ->type_name("KIND:PATH")
+        ->capture_default_str()
+        ->group("Data");
+    app.add_option("--validation", f.validation, "Last fraction of the training data, held out")->group("Data");
+    app.add_option("--hidden", f.hidden, "Widths of the hidden layers")
+        ->type_name("N,N,...")
+        ->capture_default_str()
+        ->group("Network");
+    app.add_option("--activation", f.activation, join(activation_names(), ", "))
+        ->capture_default_str()
+        ->group("Network");
+    app.add_option("--dropout", f.dropout, "Probability of dropping a hidden value")
+        ->capture_default_str()
+        ->group("Network");
+    app.add_option("--dtype", f.dtype, "f32, f64, or bf16 (weights stay f32)")->capture_default_str()->group("Network");
+    app.add_option("--epochs", f.epochs)->capture_default_str()->check(whole_number(1))->group("Training");
+    app.add_option("--batch", f.batch)->capture_default_str()->check(whole_number(1))->group("Training");
+    app.add_option("--optimizer", f.optimizer.kind, "sgd, adam or adamw")->capture_default_str()->group("Training");
+    app.add_option("--lr", f.learning_rate, "Learning rate; default 0.1 for sgd, 0.001 for adam and adamw")
+        ->check(positive_number())
+        ->group("Training");
+    app.add_option("--momentum", f.optimizer.momentum, "For sgd")->capture_default_str()->group("Training");
+    app.add_flag("--nesterov", f.optimizer.nesterov, "For sgd")->group("Training");
+    app.add_option("--weight-decay", f.weight_decay,
+                   "L2 for sgd and adam, decoupled for adamw; default 0, for adamw 0.01")
+        ->group("Training");
+    app.add_option("--clip", f.optimizer.clip, "Largest global norm of the gradients; 0 does not clip")
+        ->capture_default_str()
+        ->group("Training");
+    app.add_option("--schedule", f.schedule, "constant, step or cosine, each with :N warm-up steps")
+        ->capture_default_str()
+        ->group("Training");
+    app.add_option("--label-smoothing", f.label_smoothing)->capture_default_str()->group("Training");
+    app.add_option("--tile", f.tile, "Largest extent of a tile of batch or weights; 0 chooses")
+        ->capture_default_str()
+        ->check(whole_number(0))
+        ->group("Execution");
+    app.add_option("--checkpoint", f.checkpoint, "Folder for checkpoint.safetensors")
+        ->type_name("DIR")
+        ->check(not_empty())
+        ->group("Output");
+    app.add_option("--every", f.every, "Steps between checkpoints; 0: at the end of every epoch")
+        ->capture_default_str()
+        ->check(whole_number(0))
+        ->group("Output");
+    app.add_flag("--resume", f.resume, "Go on from the checkpoint if there is one")->group("Output");
+    app.add_option("--metrics", f.metrics, "One JSON line per step and epoch")
+        ->type_name("FILE.jsonl")
+        ->check(not_empty())
+        ->group("Output");
+    app.add_option("--plot", f.plot, "Curves of loss and accuracy")
+        ->type_name("FILE.svg")
+        ->check(not_empty())
+        ->group("Output");
+    f.common.add_to(app);
+}
+
+namespace {
+
+// Everything that can be found wrong without a runtime is found before one is started.
+const TrainFlags& checked(const TrainFlags& f) {
+    parse_dtype(f.dtype), parse_widths(f.hidden), parse_schedule(f.schedule), parse_activation(f.activation);
+    if (!(f.dropout >= 0 && f.dropout < 1)) throw UsageError("--dropout must be in [0, 1)");
+    if (!(f.label_smoothing >= 0 && f.label_smoothing < 1)) throw UsageError("--label-smoothing must be in [0, 1)");
+    if (f.validation != -1 && !(f.validation >= 0 && f.validation < 1))
+        throw UsageError("--validation must be in [0, 1)");
+    if (f.resume && f.checkpoint.empty()) throw UsageError("--resume needs --checkpoint DIR");
+    if (f.every > 0 && f.checkpoint.empty()) throw UsageError("--every needs --checkpoint DIR");
+    if (f.network != "mlp")
+        throw UsageError("unknown network '" + f.network + "'", suggestion_or_list(f.network, {"mlp"}));
+    if (!f.plot.empty()) require_writable(f.plot, "--plot");
+    f.common.check_outputs();
+    if (!f.metrics.empty()) require_writable(f.metrics, "--metrics");
+    if (!f.checkpoint.empty()) {
+        std::error_code failure;
+        std::filesystem::create_directories(f.checkpoint, failure);
+        if (failure) throw Error("--checkpoint: cannot make the folder '" + f.checkpoint + "': " + failure.message());
+        require_writable(std::filesystem::path(f.checkpoint) / "checkpoint.safetensors", "--checkpoint");
+    }
+    return f;
+}
+
+NetworkOptions network_options(const TrainFlags& f, const Split& data) {
+    NetworkOptions o;
+    o.inputs = data.train.features();
+    o.classes = data.train.classes;
+    o.hidden = parse_widths(f.hidden);
+    o.activation = parse_activation(f.activation);
+    o.dropout = f.dropout;
+    o.dtype = parse_dtype(f.dtype);
+    o.tile_features = f.tile;
+    o.seed = f.common.seed;
+    return o;
+}
+
+OptimizerOptions optimizer_options(const TrainFlags& f) {
+    OptimizerOptions o = f.optimizer;
+    if (f.weight_decay) o.weight_decay = *f.weight_decay;
+    else o.weight_decay = o.kind == "adamw" ? 0.01 : 0;  // as PyTorch's defaults
+    o.learning_rate = f.learning_rate > 0 ? f.learning_rate : o.kind == "sgd" ? 0.1 : 0.001;
+    return o;
+}
+
+TrainOptions train_options(const TrainFlags& f, const Runtime& runtime) {
+    TrainOptions o;
+    o.epochs = f.epochs;
+    o.batch = f.batch;
+    const int workers = runtime.cuda_workers() > 0 ? runtime.cuda_workers() : runtime.cpu_workers();
+    o.tile_batch = f.tile > 0 ? f.tile : default_batch_tile(f.batch, workers, f.common.deterministic);
+    o.dtype = parse_dtype(f.dtype);
+    o.label_smoothing = f.label_smoothing;
+    o.schedule = parse_schedule(f.schedule);
+    o.seed = f.common.seed;
+    return o;
+}
+
+}  // namespace
+
+TrainSetup::TrainSetup(const TrainFlags& f, const std::function<Split()>& load)
+    : flags(checked(f)),
+      runtime(f.common.runtime()),
+      data(load()),
+      trace(f.common.make_trace()),
+      network(make_network(f.network, weights, network_options(f, data))),
+      optimizer(optimizer_options(f), weights),
+      executor(runtime, f.common.executor(runtime.config(), trace.get())),
+      trainer(executor, network, optimizer, data.train, train_options(f, runtime)) {}
+
+std::vector<const Plan*> TrainSetup::plans() const {
+    std::vector<const Plan*> all;
+    for (int i = 0; i < executor.plans(); ++i) all.push_back(&executor.plan(i));
+    return all;
+}
+
+std::map<std::string, std::string> TrainSetup::facts() const {
+    const auto number = [](double x) { return nlohmann::json(x).dump(); };
+    const auto& o = optimizer.options();
+    // A constant rate may go on for more epochs; the other schedules depend on the end.
+    const bool constant = parse_schedule(flags.schedule).kind == Schedule::Kind::constant;
+    return {
+        {"network", flags.network},
+        {"hidden", flags.hidden},
+        {"activation", flags.activation},
+        {"dtype", flags.dtype},
+        {"dropout", number(flags.dropout)},
+        {"data", data.train.name},
+        {"samples", std::to_string(data.train.count)},
+        {"batch", std::to_string(flags.batch)},
+        {"optimizer", o.kind},
+        {"lr", number(o.learning_rate)},
+        {"momentum", number(o.momentum)},
+        {"nesterov", o.nesterov ? "1" : "0"},
+        {"weight_decay", number(o.weight_decay)},
+        {"clip", number(o.clip)},
+        {"label_smoothing", number(flags.label_smoothing)},
+        {"schedule", constant ? flags.schedule : flags.schedule + " over " + std::to_string(flags.epochs) + " epochs"},
+        {"seed", std::to_string(flags.common.seed)}};
+}
+
+void TrainSetup::write_dag() const {
+    const Plan& plan = executor.plan(trainer.plan());
+    if (!flags.common.dag.empty()) write_file(flags.common.dag, to_dot(plan, flags.common.deterministic));
+    if (!flags.common.dag_stats) return;
+    const DagStats s = dag_stats(plan, estimated_times(plan), flags.common.deterministic);
+    std::cout << "one step, estimated from flops and bytes: " << s.tasks << " tasks, " << s.edges
+              << " dependencies, T1 " << human_seconds(s.t1) << ", Tinf " << human_seconds(s.t_inf) << ", T1/Tinf "
+              << fixed(s.parallelism(), 2) << ", width " << s.width << "\n";
+}
+
+}  // namespace tessera

@@ -1,0 +1,47 @@
+// apps/train_setup.h - from the flags of `tessera train` to a trainer that is ready: for training, for calibration,
+// which needs its plans only, and for simulation.
+#pragma once
+#include <map>
+#include <memory>
+
+#include "apps/options.h"
+#include "core/trace.h"
+#include "data/dataset.h"
+#include "graphs/trainer.h"
+
+namespace tessera {
+
+struct TrainFlags {
+    CommonOptions common;
+    std::string network, data = "digits", schedule = "constant", dtype = "f32", hidden = "512,512", activation = "relu";
+    std::string checkpoint, metrics, plot;
+    double validation = -1, dropout = 0, label_smoothing = 0, learning_rate = 0;
+    int64_t epochs = 5, batch = 128, tile = 0, every = 0;
+    int64_t steps = 10;  // of a simulation
+    bool resume = false;
+    std::optional<double> weight_decay;
+    OptimizerOptions optimizer;
+};
+void add_train_flags(CLI::App&, TrainFlags&);
+
+// Data, network, optimizer, loss and executor, put together. `data` is load_data's or shape_of_data's.
+struct TrainSetup {
+    TrainSetup(const TrainFlags&, const std::function<Split()>& data);
+
+    const TrainFlags& flags;
+    Runtime runtime;
+    Split data;
+    std::unique_ptr<Trace> trace;  // if a flag asks for what it records
+    Params weights;
+    Network network;
+    Optimizer optimizer;
+    Executor executor;
+    Trainer trainer;
+
+    const Dataset& held_out() const { return data.test.count > 0 ? data.test : data.validation; }
+    std::map<std::string, std::string> facts() const;  // what a checkpoint must agree on with the run that resumes it
+    std::vector<const Plan*> plans() const;
+    void write_dag() const;  // --dag, --dag-stats
+};
+
+}  // namespace tessera

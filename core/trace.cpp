@@ -1,0 +1,128 @@
+#include "core/trace.h"
+
+#include <starpu.h>
+
+#include <algorithm>
+#include <map>
+
+#include "core/plan.h"
+
+namespace tessera {
+
+// Written by one worker; read when it has stopped.
+struct Trace::Ring {
+    std::vector<TaskEvent> events;
+    size_t capacity = 0, next = 0;
+    WorkerTotals totals;
+};
+
+namespace {
+
+std::string first_written(const Plan& plan, const TaskSpec& t) {
+    for (const TileUse& u : t.tiles)
+        if (u.access != Access::read) return plan.describe_tile(u.tile);
+    return "";
+}
+
+}  // namespace
+
+Trace::Trace(size_t events_per_worker) : peak_(starpu_memory_nodes_get_count()) {
+    for (unsigned w = 0; w < starpu_worker_get_count(); ++w) {
+        rings_.push_back(std::make_unique<Ring>());
+        rings_.back()->capacity = events_per_worker;
+    }
+    last_sample_us_ = starpu_timing_now();
+}
+
+Trace::~Trace() = default;
+
+void Trace::task(const TaskEvent& e) {
+    Ring& ring = *rings_[size_t(e.worker)];
+    ++ring.totals.tasks;
+    ring.totals.busy_us += e.end_us - e.start_us;
+    ring.totals.fetch_us += e.start_us - e.fetch_us;
+    auto& peak = peak_[starpu_worker_get_memory_node(unsigned(e.worker))];
+    int64_t seen = peak.load(std::memory_order_relaxed);
+    while (e.memory_bytes > seen && !peak.compare_exchange_weak(seen, e.memory_bytes)) {}
+    if (ring.capacity == 0) return;
+    if (ring.events.size() < ring.capacity) ring.events.push_back(e);
+    else ring.events[ring.next % ring.capacity] = e;
+    ++ring.next;
+}
+
+// StarPU has no hook for a transfer, only counters per bus, which reading resets.
+void Trace::sample_links() {
+    constexpr double apart_us = 200;
+    const double now = starpu_timing_now();
+    std::lock_guard lock(mutex_);
+    if (now - last_sample_us_ < apart_us) return;
+    for (int bus = 0; bus < starpu_bus_get_count(); ++bus) {
+        starpu_profiling_bus_info info;
+        if (starpu_bus_get_profiling_info(bus, &info) != 0 || info.transferred_bytes <= 0) continue;
+        links_.push_back(
+            {last_sample_us_, now, starpu_bus_get_src(bus), starpu_bus_get_dst(bus), int64_t(info.transferred_bytes)});
+    }
+    last_sample_us_ = now;
+}
+
+std::vector<WorkerTotals> Trace::totals() const {
+    std::vector<WorkerTotals> all;
+    for (const auto& r : rings_) all.push_back(r->totals);
+    return all;
+}
+
+std::vector<int64_t> Trace::peak_memory_bytes() const {
+    std::vector<int64_t> all;
+    for (const auto& p : peak_) all.push_back(p.load());
+    return all;
+}
+
+std::vector<std::array<int64_t, 3>> Trace::link_bytes() const {
+    std::lock_guard lock(mutex_);
+    std::map<std::pair<int, int>, int64_t> sum;
+    for (const LinkEvent& e : links_) sum[{e.from, e.to}] += e.bytes;
+    std::vector<std::array<int64_t, 3>> all;
+    for (const auto& [pair, bytes] : sum) all.push_back({pair.first, pair.second, bytes});
+    return all;
+}
+
+TraceData Trace::data(const std::vector<const Plan*>& plans) const {
+    TraceData d;
+    for (unsigned w = 0; w < rings_.size(); ++w) {
+        char name[64];
+        starpu_worker_get_name(int(w), name, sizeof name);
+        d.workers.push_back(
+            {name, starpu_worker_get_type(int(w)) == STARPU_CUDA_WORKER, int(starpu_worker_get_memory_node(w))});
+        const Ring& ring = *rings_[w];
+        d.tasks.push_back(ring.events);
+        std::sort(d.tasks.back().begin(), d.tasks.back().end(),
+                  [](const TaskEvent& a, const TaskEvent& b) { return a.end_us < b.end_us; });
+        d.dropped += int64_t(ring.next - ring.events.size());
+    }
+    // Rings that are full begin at different times; before the latest of them the picture would lie about idle workers.
+    double first_us = 0;
+    for (size_t w = 0; w < rings_.size(); ++w)
+        if (rings_[w]->next > rings_[w]->events.size() && !d.tasks[w].empty())
+            first_us = std::max(first_us, d.tasks[w].front().fetch_us);
+    for (auto& events : d.tasks)
+        d.dropped += int64_t(std::erase_if(events, [&](const TaskEvent& e) { return e.fetch_us < first_us; }));
+    for (unsigned n = 0; n < peak_.size(); ++n) {
+        char name[64];
+        starpu_memory_node_get_name(n, name, sizeof name);
+        d.nodes.push_back(name);
+    }
+    for (const Plan* plan : plans) {
+        auto& tasks = d.plans.emplace_back();
+        for (const TaskSpec& t : plan->tasks)
+            tasks.push_back(
+                {t.codelet->name, plan->nodes[size_t(t.node)].layer, first_written(*plan, t), t.cost.flops});
+    }
+    std::lock_guard lock(mutex_);
+    std::copy_if(links_.begin(), links_.end(), std::back_inserter(d.links),
+                 [&](const LinkEvent& e) { return e.start_us >= first_us; });
+    std::sort(d.links.begin(), d.links.end(),
+              [](const LinkEvent& a, const LinkEvent& b) { return a.start_us < b.start_us; });
+    return d;
+}
+
+}  // namespace tessera

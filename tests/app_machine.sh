@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# tessera machine, machine list, machine compose and simulate: what they print, what they leave behind, and one line for
+# everything that cannot be.  usage: bash app_machine.sh PROGRAM SOURCE_DIR SCRATCH_DIR
+. "$(dirname "$0")/app_common.sh.inc"
+begin "$@"
+export TESSERA_CACHE=$scratch/cache
+machine=("$program" machine) compose=("$program" machine compose)
+
+expect_ok "${machine[@]}" --json --quiet
+expect "peaks are positive" awk -v v="$(tail -n 1 out.txt | sed -nE 's/.*"f32_gflops_per_core":([0-9.e+]+).*/\1/p')" 'BEGIN { exit !(v > 0) }'
+expect "workers are listed" grep -q 'CPU 0' out.txt
+expect_ok "${machine[@]}" list
+expect "shipped machines are listed" grep -qE '^mixed-k40m-m2070 +shipped' out.txt
+expect_ok "${machine[@]}" --machine mixed-h100-half --json
+expect "figures that nobody measured are marked" grep -q 'published or derived' out.txt
+expect_error 2 "unknown machine 'nosuch'" "${machine[@]}" --machine nosuch
+expect_error 2 'does not go with machine list' "${machine[@]}" --machine mirage list
+
+# Composing: the shipped machines are sources like any other.
+from=mixed-k40m-m2070
+expect_ok "${compose[@]}" --from $from --gpus 1x$from,1x$from --scale 1,0.5 --cpus 2 --out made
+expect "it says what was scaled" grep -q 'at 0.5 of its speed' out.txt
+expect "six bus files" test "$(ls made/bus | wc -l)" = 6
+expect_ok "${machine[@]}" --machine ./made
+expect_ok "${compose[@]}" --gpus 2xh100 --link 25GB/s --gpu-memory 80G --out published
+expect_error 1 "'made' is there already" "${compose[@]}" --gpus 1x$from --out made
+expect_ok "${compose[@]}" --gpus 1x$from --out made --force
+mkdir precious; touch precious/file
+expect_error 1 'not a machine.s folder' "${compose[@]}" --gpus 1x$from --out precious --force
+expect "it is left alone" test -f precious/file
+expect_error 2 "unknown machine or device 'mixed-k40m-m2071'" "${compose[@]}" --gpus 1xmixed-k40m-m2071 --out x
+expect_error 2 "'h100' is not in --from" "${compose[@]}" --from $from --gpus 1xh100 --out x
+expect_error 2 "no device of it is used" "${compose[@]}" --from $from,h100 --gpus 1x$from --out x
+expect_error 2 'at most 8' "${compose[@]}" --gpus 9x$from --out x
+expect_error 2 'has 8$' "${compose[@]}" --gpus 1x$from --cpus 9 --out x
+expect_error 2 'nobody measured the link' "${compose[@]}" --gpus 1xh100 --gpu-memory 80G --out x
+expect_error 2 'how much memory' "${compose[@]}" --gpus 1xh100 --link 25GB/s --out x
+expect_error 2 'no CPU cores' "${compose[@]}" --gpus 1xh100 --link 25GB/s --gpu-memory 80G --cpus 2 --out x
+for bad in -3GB/s 0GB/s nanGB/s 12 12GB GB/s 12parsecs; do
+  expect_error 2 "not a positive bandwidth" "${compose[@]}" --gpus 1x$from --link=$bad --out x
+done
+for bad in 0 -1 nan x; do expect_error 2 'not a positive factor' "${compose[@]}" --gpus 1x$from --scale=$bad --out x; done
+for bad in $from x$from 1y$from -1x$from 1x; do expect_error 2 'not COUNTxNAME' "${compose[@]}" --gpus=$bad --out x; done
+expect_error 2 'without any device' "${compose[@]}" --out x
+expect_error 2 "cannot be a machine's name" "${compose[@]}" --gpus 1x$from --out 'a b'
+expect_error 1 'cannot write' "${compose[@]}" --gpus 1x$from --out /proc/x
+expect "nothing was made on the way" test ! -e x
+expect "nothing half-made stays" test -z "$(ls | grep tmp- || true)"
+
+# A machine whose files are damaged is refused before anything runs.
+damaged() { rm -rf bad; cp -r made bad; sed -i "$2" bad/bus/made."$1"; }
+damaged bandwidth '2s/\t[0-9]/\t-1/'
+expect_error 1 'made.bandwidth.*must be positive' "$program" simulate --machine ./bad -- train mlp
+damaged bandwidth '10,$d'
+expect_error 1 'made.bandwidth.*cut off' "$program" simulate --machine ./bad -- train mlp
+damaged config 's/^1 # Number of CUDA/2 # Number of CUDA/'
+expect_error 1 'names 1 CUDA devices' "$program" simulate --machine ./bad -- train mlp
+damaged platform.v4.xml '$d'
+expect_error 1 'cut off' "$program" simulate --machine ./bad -- train mlp
+expect_error 2 "unknown machine 'nosuch'" "$program" simulate --machine nosuch -- train mlp
+expect_error 2 'has 4 GPUs' "$program" simulate --machine $from --gpus 5 -- train mlp
+expect_error 2 'of which 4 drive GPUs' "$program" simulate --machine $from --cpus 5 -- train mlp
+expect_error 2 'no device is left' "$program" simulate --machine $from --gpus 0 --cpus 0 -- train mlp
+expect_error 2 'required' "$program" simulate --machine $from
+expect_error 1 'not an empty folder' "$program" simulate --machine $from --keep precious -- train mlp
+expect "the copies are gone" test -z "$(ls cache/scratch 2>/dev/null)"
+finish
