@@ -8,28 +8,27 @@ namespace tessera {
 namespace {
 
 // --- the declared sizes ---
-// A tile of the batch has 64 rows where two cores share 128 samples, and 256 on a GPU.
+// A tile of the batch has 64 rows where two cores share 128 samples, and 256 on a GPU. An op needs three sizes at
+// least: from three on, models/regression.h estimates what is between and beyond them.
 struct Size {
     int64_t rows, cols;
 };
 struct LayerSize {
     int64_t rows, inputs, outputs;
-    std::vector<Activation> activations;
+    Activation activation;
 };
 constexpr Size activation_sizes[] = {{64, 128}, {64, 512}, {256, 1024}};
-const LayerSize layer_sizes[] = {
-    {64, 784, 512, {Activation::relu}},
-    {64, 512, 512, {Activation::none, Activation::relu, Activation::tanh, Activation::sigmoid}},
-    {64, 512, 10, {Activation::none}},
-    {256, 1024, 1024, {Activation::none, Activation::relu}},
+constexpr LayerSize layer_sizes[] = {
+    {64, 784, 512, Activation::relu},    {64, 512, 512, Activation::none},    {64, 512, 512, Activation::relu},
+    {64, 512, 512, Activation::tanh},    {64, 512, 512, Activation::sigmoid}, {64, 512, 10, Activation::none},
+    {256, 1024, 1024, Activation::none}, {256, 1024, 1024, Activation::relu},
 };
-constexpr Size logit_sizes[] = {{64, 10}, {256, 1000}};
+constexpr Size logit_sizes[] = {{64, 10}, {128, 100}, {256, 1000}};
 constexpr int64_t square_sizes[] = {256, 512, 1024};
 struct PictureSize {
     int64_t rows, pixels, channels;
 };
-constexpr PictureSize picture_sizes[] = {{64, 28 * 28, 1}, {256, 32 * 32, 3}};
-constexpr int64_t samples = 2048;
+constexpr PictureSize picture_sizes[] = {{64, 28 * 28, 1}, {128, 32 * 32, 1}, {256, 32 * 32, 3}};
 
 constexpr DType reals[] = {DType::f32, DType::f64, DType::bf16};
 constexpr DType integers[] = {DType::i32, DType::u8};
@@ -53,9 +52,10 @@ std::vector<Tensor> with_gradients(Tensor y, const std::vector<Tensor>& wrt) {
 void shape_preserving_ops(Graph& g, Size size, DType type) {
     const Shape shape{size.rows, size.cols}, row{1, size.cols};
     const Tensor x = input(g, shape, type), other = input(g, shape, type), factor = input(g, {1, 1}, type);
-    Tensor (*const of_one[])(Tensor) = {relu, gelu, tanh, sigmoid, silu, copy, transpose, softmax};
+    Tensor (*const of_one[])(Tensor) = {relu, gelu, tanh, sigmoid, silu, copy, softmax};
     for (const auto op : of_one) with_gradients(op(x), {x});
     for (Tensor y : {add(x, other), mul(x, other)}) with_gradients(y, {x, other});
+    g.keep(transpose(x));
     with_gradients(scale(x, 0.5), {x});
     with_gradients(scale_by(x, factor), {x});
     with_gradients(dropout(x, 0.5), {x});
@@ -70,7 +70,6 @@ void reductions(Graph& g, Size size, DType type) {
     with_gradients(sum_all(x), {x});
     g.keep(sum_rows(x));  // their gradients are products with a column or a row of ones
     g.keep(sum_cols(x));
-    g.keep(argmax(x));
 }
 
 // Moving and converting, in all types that there are.
@@ -80,7 +79,7 @@ void moves(Graph& g, Size size) {
     const auto move = [&](DType type, const auto& targets) {
         const Tensor x = input(g, shape, type);
         g.keep(copy(x));
-        g.keep(retile(retile(x, halves), x.grid()));
+        g.keep(retile(input(g, shape, type, halves), x.grid()));
         for (DType to : targets)
             if (to != type) g.keep(cast(x, to));
     };
@@ -98,7 +97,7 @@ void products(Graph& g, int64_t n, DType type) {
             const Tensor a = ta ? input(g, tall, type, tall_cut) : input(g, wide, type, wide_cut);
             const Tensor b = tb ? input(g, wide, type, wide_cut) : input(g, tall, type, tall_cut);
             g.keep(gemm(a, b, {.ta = ta, .tb = tb}));
-            g.keep(gemm(a, b, c, {.beta = 1, .ta = ta, .tb = tb}));
+            if (!ta && !tb) g.keep(gemm(a, b, c, {.beta = 1}));
         }
 }
 
@@ -117,8 +116,7 @@ void layer(Graph& g, const LayerSize& size, DType type) {
     const DType kept = type == DType::f64 ? DType::f64 : DType::f32;
     const Tensor x = input(g, {size.rows, size.inputs}, type);
     const Tensor w = input(g, {size.outputs, size.inputs}, kept), b = input(g, {1, size.outputs}, kept);
-    std::vector<Tensor> d;
-    for (Activation a : size.activations) d = with_gradients(linear(x, cast(w, type), cast(b, type), a), {x, w, b});
+    const auto d = with_gradients(linear(x, cast(w, type), cast(b, type), size.activation), {x, w, b});
     const auto clipped = clip_by_global_norm({d[1], d[2]}, 1);
     update(w, clipped[0]);
     update(b, clipped[1]);
@@ -130,7 +128,7 @@ void cut_layer(Graph& g, const LayerSize& size, DType type) {
     const int64_t inputs = 3 * size.inputs;
     const Tensor x = input(g, {size.rows, inputs}, type, {{size.rows}, inner});
     const Tensor w = input(g, {size.outputs, inputs}, type, {{size.outputs}, inner});
-    g.keep(linear(x, w, input(g, {1, size.outputs}, type), size.activations.back()));
+    g.keep(linear(x, w, input(g, {1, size.outputs}, type), size.activation));
 }
 
 void classification(Graph& g, Size size, DType type, const BatchSource& source, const Sink& sink) {
@@ -141,18 +139,17 @@ void classification(Graph& g, Size size, DType type, const BatchSource& source, 
     report(loss, sink);
     g.keep(count_correct(x, labels));
     g.keep(argmax(x));
-    with_gradients(softmax(x), {x});
 }
 
 Pictures make_pictures(const PictureSize& size) {
     const int64_t features = size.pixels * size.channels;
     Pictures p;
-    p.bytes.resize(size_t(samples * features));
+    p.bytes.resize(size_t(AllOps::samples * features));
     for (size_t i = 0; i < p.bytes.size(); ++i) p.bytes[i] = uint8_t(random_bits(7, 0, i));
-    p.labels.assign(size_t(samples), 0);
+    p.labels.assign(size_t(AllOps::samples), 0);
     p.mean.assign(size_t(size.channels), 0.5f);
     p.scale.assign(size_t(size.channels), 2.f);
-    p.source = {p.bytes.data(), nullptr,       p.labels.data(), samples,
+    p.source = {p.bytes.data(), nullptr,       p.labels.data(), AllOps::samples,
                 features,       size.channels, p.mean.data(),   p.scale.data()};
     return p;
 }

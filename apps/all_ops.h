@@ -19,6 +19,8 @@ struct Pictures {
 };
 
 struct AllOps {
+    static constexpr int64_t samples = 2048;
+
     AllOps();
     AllOps(const AllOps&) = delete;  // the plans point to what is beside them
 
@@ -26,7 +28,7 @@ struct AllOps {
     Step step() const;  // with the samples that the plans' loading tasks gather
 
  private:
-    std::array<Pictures, 2> pictures_;  // as mnist's and as cifar's
+    std::array<Pictures, 3> pictures_;
     std::vector<int64_t> batch_;
     Sink sink_;
 };

@@ -110,21 +110,32 @@ nlohmann::json bench_overhead(const CommonOptions& common, int64_t tasks, int ro
             {"difference_us", median(difference)}};
 }
 
-// One task per worker at a time, each on matrices of its own, against as many threads that call BLAS.
+// One task per worker at a time, each on matrices of its own, against as many threads that call BLAS: each
+// implementation against its own bare call, and the one that the models choose against the better call.
 nlohmann::json bench_gemm(const CommonOptions& common, int64_t n, int rounds, int repeat) {
     Runtime runtime(common.runtime());
     if (runtime.cpu_workers() == 0) throw Error("bench gemm compares CPU products and needs a CPU worker");
-    Executor executor(runtime, common.executor(runtime.config()));
     const int workers = runtime.cpu_workers();
     Params params;
-    Graph g;
     const auto value = [n](int64_t i, int64_t j) { return double((i * 7 + j * 13) % n) / double(n) - 0.5; };
-    for (int w = 0; w < workers; ++w) {
-        Tensor a = g.param(params.add({"a" + std::to_string(w), {n, n}, DType::f32, {}, value}));
-        Tensor b = g.param(params.add({"b" + std::to_string(w), {n, n}, DType::f32, {}, value}));
-        g.keep(gemm(a, b));
-    }
-    const int plan = executor.load(Plan(g));
+    for (int w = 0; w < workers; ++w)
+        for (const char* name : {"a", "b"}) params.add({name + std::to_string(w), {n, n}, DType::f32, {}, value});
+    ExecutorOptions chosen = common.executor(runtime.config()), onednn_only = chosen, openblas_only = chosen;
+    onednn_only.forced_implementation = 0, openblas_only.forced_implementation = 1;
+    Executor by_models(runtime, chosen), by_onednn(runtime, onednn_only), by_openblas(runtime, openblas_only);
+    const auto load = [&](Executor& executor) {
+        Graph g;
+        for (int w = 0; w < workers; ++w) {
+            const std::string number = std::to_string(w);
+            g.keep(gemm(g.param(*params.find("a" + number)), g.param(*params.find("b" + number))));
+        }
+        return executor.load(Plan(g));
+    };
+    const auto run_plan = [repeat](Executor& executor, int plan) {
+        for (int i = 0; i < repeat; ++i) executor.submit(plan, {});
+        executor.wait();
+    };
+    const int plan = load(by_models), onednn_plan = load(by_onednn), openblas_plan = load(by_openblas);
     const int warm_up = 2 + int(24 / (repeat * workers));  // ten samples each for two implementations
     struct Free {
         void operator()(float* p) const { std::free(p); }
@@ -151,37 +162,37 @@ nlohmann::json bench_gemm(const CommonOptions& common, int64_t n, int rounds, in
         for (auto& t : threads) t.join();
     };
     const double flops = 2.0 * double(n) * double(n) * double(n) * workers * repeat;
-    std::vector<double> ours, openblas, onednn, to_openblas, to_onednn;
-    double time_of[3] = {};
-    const std::function<void()> runs[3] = {[&] {
-                                               for (int i = 0; i < repeat; ++i) executor.submit(plan, {});
-                                               executor.wait();
-                                           },
-                                           [&] { bare_with([](const blas::Product<float>& p) { blas::openblas(p); }); },
-                                           [&] { bare_with([](const blas::Product<float>& p) { blas::onednn(p); }); }};
-    // Rounds that are not counted let the models of both implementations get their samples.
+    const std::function<void()> runs[] = {[&] { run_plan(by_models, plan); }, [&] { run_plan(by_onednn, onednn_plan); },
+                                          [&] { run_plan(by_openblas, openblas_plan); },
+                                          [&] { bare_with([](const blas::Product<float>& p) { blas::onednn(p); }); },
+                                          [&] { bare_with([](const blas::Product<float>& p) { blas::openblas(p); }); }};
+    constexpr int kinds = 5, first_bare = 3;
+    std::vector<double> rate[kinds], onednn_ratio, openblas_ratio, chosen_ratio;
     for (int r = -warm_up; r < rounds; ++r) {
-        for (int k = 0; k < 3; ++k) {  // each comes first, second and third in turn
-            const int which = (k + r + warm_up) % 3;
-            if (which != 0) starpu_pause();  // idle workers poll, and would take half of each core
-            time_of[which] = time_s(runs[which]);
-            if (which != 0) starpu_resume();
+        double time[kinds];
+        for (int k = 0; k < kinds; ++k) {  // each comes at every place in turn
+            const int which = (k + r + warm_up) % kinds;
+            if (which >= first_bare) starpu_pause();  // idle workers poll, and would take half of each core
+            time[which] = time_s(runs[which]);
+            if (which >= first_bare) starpu_resume();
         }
         if (r < 0) continue;
-        const auto [t, u, v] = time_of;
-        ours.push_back(flops / t * 1e-9), openblas.push_back(flops / u * 1e-9), onednn.push_back(flops / v * 1e-9);
-        to_openblas.push_back(u / t), to_onednn.push_back(v / t);
+        for (int k = 0; k < kinds; ++k) rate[k].push_back(flops / time[k] * 1e-9);
+        onednn_ratio.push_back(time[3] / time[1]), openblas_ratio.push_back(time[4] / time[2]);
+        chosen_ratio.push_back(std::min(time[3], time[4]) / time[0]);
     }
     return {{"bench", "gemm"},
             {"n", n},
             {"workers", workers},
             {"policy", runtime.policy()},
-            {"tessera_gflops", median(ours)},
-            {"openblas_gflops", median(openblas)},
-            {"onednn_gflops", median(onednn)},
-            {"ratio_to_openblas", median(to_openblas)},
-            {"ratio_to_onednn", median(to_onednn)},
-            {"ratio_to_best", std::min(median(to_openblas), median(to_onednn))}};
+            {"tessera_gflops", median(rate[0])},
+            {"tessera_onednn_gflops", median(rate[1])},
+            {"tessera_openblas_gflops", median(rate[2])},
+            {"bare_onednn_gflops", median(rate[3])},
+            {"bare_openblas_gflops", median(rate[4])},
+            {"ratio_onednn", median(onednn_ratio)},
+            {"ratio_openblas", median(openblas_ratio)},
+            {"ratio_chosen_to_better", median(chosen_ratio)}};
 }
 
 }  // namespace
@@ -190,7 +201,7 @@ Command add_bench(CLI::App& app) {
     struct Flags {
         CommonOptions common;
         int64_t tasks = 20000, n = 2048;
-        int rounds = 15, repeat = 2;
+        int rounds = 15, repeat = 4;
     };
     auto f = std::make_shared<Flags>();
     app.require_subcommand(1);

@@ -1,17 +1,24 @@
 // tessera calibrate train mlp ...: measures what that command's tasks take here, so that policies can place them, and
-// keeps it with this machine's performance models.
+// keeps it with this machine's performance models. calibrate --all: the same for every op at its declared sizes.
 #include <starpu.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
+#include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "apps/all_ops.h"
+#include "apps/calibrate.h"
 #include "apps/peaks.h"
+#include "apps/scratch.h"
 #include "apps/table.h"
 #include "apps/train_setup.h"
 #include "core/error.h"
+#include "core/file.h"
+#include "models/bus.h"
 #include "models/calibration.h"
 
 extern "C" char** environ;
@@ -20,36 +27,63 @@ namespace tessera {
 namespace {
 
 struct Flags {
-    TrainFlags train;
+    TrainFlags train;  // --all takes --machine, --json and --quiet from them
     std::string save;
     int64_t samples = 12;
-    bool reset = false, all = false, json = false, quiet = false;
+    bool reset = false, all = false;
 };
+
+// Where the results are kept. StarPU's files and ours bear the name, too.
+std::filesystem::path folder_of(const std::string& machine, const Config& config) {
+    if (machine.empty()) return model_folder(config);
+    if (machine.find('/') != std::string::npos || machine == "." || machine == "..")
+        throw UsageError("--machine '" + machine + "' is not a name", "--save DIR writes to a folder that you choose");
+    for (const KnownMachine& m : known_machines(config.cache))
+        if (m.name == machine && (m.kind == "StarPU's" || !read_facts(m.folder).derived.empty()))
+            throw UsageError("--machine '" + machine + "' is another machine, and calibrate measures this one",
+                             "choose a name that is not taken ('tessera machine list'), or leave --machine out");
+    setenv("STARPU_HOSTNAME", machine.c_str(), 1);
+    return model_folder(config);
+}
+
+void make_folder(const std::filesystem::path& folder, const std::string& what) {
+    std::error_code failure;
+    std::filesystem::create_directories(folder, failure);
+    if (failure)
+        throw Error(what + " '" + folder.string() + "' cannot be made: " + failure.message(), "is the place writable?");
+}
 
 // A folder for StarPU's own notes of this run; ours are merged into the machine's files one by one.
 class ScratchModels {
  public:
-    explicit ScratchModels(const std::filesystem::path& cache, const std::filesystem::path& machine)
-        : folder_(cache / ("calibrate-" + std::to_string(getpid()))) {
-        std::filesystem::create_directories(folder_);
-        if (std::filesystem::exists(machine / "bus"))
-            std::filesystem::copy(machine / "bus", folder_ / "bus", std::filesystem::copy_options::recursive);
-        setenv("STARPU_PERF_MODEL_DIR", folder_.c_str(), 1);
+    ScratchModels(const std::filesystem::path& cache, const std::filesystem::path& machine) : folder_(cache) {
+        if (has_bus(machine))
+            std::filesystem::copy(machine / "bus", folder_.path() / "bus", std::filesystem::copy_options::recursive);
+        setenv("STARPU_PERF_MODEL_DIR", folder_.path().c_str(), 1);
+        setenv("STARPU_CALIBRATE", "0", 0);
+        setenv("STARPU_SCHED", "eager", 0);  // tasks name their workers
     }
-    ~ScratchModels() {
-        std::error_code ignored;
-        std::filesystem::remove_all(folder_, ignored);
-    }
-    ScratchModels(const ScratchModels&) = delete;
 
-    // A bus measured by this run is news for a machine without one.
+    // A bus measured by this run is news for a machine without one that can be read.
     void give_bus(const std::filesystem::path& machine) const {
-        if (!std::filesystem::exists(machine / "bus") && std::filesystem::exists(folder_ / "bus"))
-            std::filesystem::copy(folder_ / "bus", machine / "bus", std::filesystem::copy_options::recursive);
+        if (has_bus(machine)) return;
+        std::filesystem::create_directories(machine / "bus");
+        for (const auto& file : std::filesystem::directory_iterator(folder_.path() / "bus")) {
+            const auto bytes = read_file(file.path());
+            write_file(machine / "bus" / file.path().filename(),
+                       {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+        }
     }
 
  private:
-    std::filesystem::path folder_;
+    static bool has_bus(const std::filesystem::path& machine) {
+        try {
+            read_bus(machine / "bus", machine_name());
+            return true;
+        } catch (const Error&) { return false; }
+    }
+
+    ScratchFolder folder_;
 };
 
 // Bars for people, lines for pipes.
@@ -79,15 +113,30 @@ class Bar {
     std::string last_;
 };
 
-void note_machine(const std::filesystem::path& folder, const std::string& command, const Peaks& peaks) {
+// What was typed, for whoever looks at the models later, and for measuring the same again.
+std::string command_line() {
+    std::ifstream file("/proc/self/cmdline");
+    std::string text((std::istreambuf_iterator<char>(file)), {});
+    while (!text.empty() && text.back() == 0) text.pop_back();
+    std::replace(text.begin(), text.end(), char(0), ' ');
+    return "tessera" + text.substr(std::min(text.find(' '), text.size()));
+}
+
+// Peaks are what the cores do at best: of two measurements the larger is nearer, unless all is measured again.
+void note_machine(const std::filesystem::path& folder, Peaks peaks, bool reset) {
     MachineFacts facts = read_facts(folder);
+    if (const DeviceFacts* old = facts.device({}); old && old->measured && !reset) {
+        peaks.f32_gflops = std::max(peaks.f32_gflops, old->f32_gflops);
+        peaks.f64_gflops = std::max(peaks.f64_gflops, old->f64_gflops);
+        peaks.gbytes_per_s = std::max(peaks.gbytes_per_s, old->gbytes_per_s);
+    }
     std::erase_if(facts.devices, [](const DeviceFacts& d) { return d.device == ModelDevice{}; });
     DeviceFacts core;
     core.name = "CPU core", core.measured = true, core.source = "measured, all cores busy";
     core.f32_gflops = peaks.f32_gflops, core.f64_gflops = peaks.f64_gflops, core.gbytes_per_s = peaks.gbytes_per_s;
     facts.devices.push_back(core);
     facts.name = machine_name();
-    facts.command = command;
+    facts.command = command_line();
     const std::time_t now = std::time(nullptr);
     char date[16];
     std::strftime(date, sizeof date, "%Y-%m-%d", std::gmtime(&now));
@@ -98,39 +147,32 @@ void note_machine(const std::filesystem::path& folder, const std::string& comman
     write_facts(folder, facts);
 }
 
-int run(const Flags& f) {
-    const Config config = read_config(environ);
-    const auto folder =
-        f.train.common.machine.empty() ? model_folder(config) : config.cache / "machines" / f.train.common.machine;
-    std::filesystem::create_directories(folder);
-    const ScratchModels scratch(config.cache, folder);
-    setenv("STARPU_CALIBRATE", "0", 0);
-    setenv("STARPU_SCHED", "eager", 0);  // tasks name their workers
-    const auto start = std::chrono::steady_clock::now();
-    const Peaks peaks = measure_peaks(1);  // before StarPU's workers take the cores
+using Measure = std::function<CalibrationResult(const Runtime&, const std::vector<const Plan*>&, const Step&)>;
+
+CalibrationResult measure_training(const TrainFlags& f, const Measure& measure) {
     constexpr int64_t samples = 4096;
-    TrainSetup setup(f.train, [&] { return shape_of_data(f.train.data, f.train.validation, samples); });
+    TrainSetup setup(f, [&] { return shape_of_data(f.data, f.validation, samples); });
     if (setup.held_out().count > 0) setup.trainer.prepare_evaluation(setup.held_out());
-    scratch.give_bus(folder);
-    note_machine(folder, "tessera calibrate train " + f.train.network, peaks);
-    Machine machine(folder);
-    std::vector<int64_t> batch(size_t(f.train.batch));
+    std::vector<int64_t> batch(size_t(f.batch));
     for (size_t i = 0; i < batch.size(); ++i)
         batch[i] = int64_t(i * 2654435761u % size_t(std::min(samples, setup.data.train.count)));
     Step step;
     step.batch = batch.data();
-    Bar bar(f.train.common.quiet);
-    CalibrationOptions o;
-    o.samples = f.samples, o.reset = f.reset;
-    o.progress = [&](int64_t done, int64_t total, const std::string& what) { bar.show(done, total, what); };
-    const CalibrationResult r = calibrate(setup.runtime, machine, setup.plans(), step, o);
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return measure(setup.runtime, setup.plans(), step);
+}
+
+CalibrationResult measure_all_ops(const CommonOptions& common, const Measure& measure) {
+    const AllOps ops;
+    const Runtime runtime(common.runtime());
+    std::vector<const Plan*> plans;
+    for (const Plan& p : ops.plans) plans.push_back(&p);
+    return measure(runtime, plans, ops.step());
+}
+
+void print_result(const CalibrationResult& r, double seconds, const std::filesystem::path& folder, const Flags& f) {
     std::cout << r.measured << " measured, " << r.present << " were there, " << r.spikes << " spikes left out, "
               << human_seconds(seconds) << "; kept in " << folder.string() << "\n";
-    if (!f.save.empty()) {
-        save_machine(machine, f.save);
-        std::cout << "saved to " << f.save << "\n";
-    }
+    if (!f.save.empty()) std::cout << "saved to " << f.save << "\n";
     if (f.train.common.json)
         std::cout << nlohmann::json{{"measured", r.measured},
                                     {"present", r.present},
@@ -139,24 +181,117 @@ int run(const Flags& f) {
                                     {"folder", folder.string()}}
                          .dump()
                   << std::endl;
+}
+
+int run(Flags f) {
+    const Config config = read_config(environ);
+    const auto folder = folder_of(f.train.common.machine, config);
+    f.train.common.machine.clear();  // it has named where to keep models; none are used
+    make_folder(folder, "the cache folder");
+    if (!f.save.empty()) {
+        make_folder(f.save, "--save:");
+        require_writable(std::filesystem::path(f.save) / "tessera.json", "--save");
+    }
+    const ScratchModels scratch(config.cache, folder);
+    const auto start = std::chrono::steady_clock::now();
+    const Peaks peaks = measure_peaks(1);  // before StarPU's workers take the cores
+    Bar bar(f.train.common.quiet);
+    CalibrationOptions o;
+    o.samples = f.samples, o.reset = f.reset;
+    o.progress = [&](int64_t done, int64_t total, const std::string& what) { bar.show(done, total, what); };
+    const Measure measure = [&](const Runtime& runtime, const std::vector<const Plan*>& plans, const Step& step) {
+        scratch.give_bus(folder);
+        note_machine(folder, peaks, f.reset);
+        Machine machine(folder, machine_name());
+        const CalibrationResult r = calibrate(runtime, machine, plans, step, o);
+        if (!f.save.empty()) save_machine(machine, f.save);
+        return r;
+    };
+    const CalibrationResult r = f.all ? measure_all_ops(f.train.common, measure) : measure_training(f.train, measure);
+    print_result(r, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), folder, f);
     return 0;
+}
+
+// Both forms have these: calibrate --all --reset, calibrate train mlp --reset.
+void add_measuring_flags(CLI::App& app, Flags& f) {
+    app.add_option("--samples", f.samples, "Timed runs per device and implementation")
+        ->capture_default_str()
+        ->check(whole_number(10));
+    app.add_flag("--reset", f.reset, "Measure again what is there");
+    app.add_option("--save", f.save, "Also write the machine's models to this folder, e.g. perfmodels/NAME")
+        ->type_name("DIR")
+        ->check(not_empty());
 }
 
 }  // namespace
 
+static CLI::App* add_flags(CLI::App& app, Flags& f) {
+    CommonOptions& common = f.train.common;
+    app.add_flag("--all", f.all, "Every op at its declared sizes, instead of a command's tasks");
+    add_measuring_flags(app, f);
+    app.add_option("--machine", common.machine, "Keep the results under this name")
+        ->type_name("NAME")
+        ->check(not_empty());
+    app.add_flag("--json", common.json, "Last line of stdout is one JSON object");
+    app.add_flag("--quiet", common.quiet, "No progress on stderr");
+    app.require_subcommand(0, 1);
+    CLI::App* train = app.add_subcommand("train", "The tasks of a training step and of an evaluation");
+    add_train_flags(*train, f.train);
+    add_measuring_flags(*train, f);
+    return train;
+}
+
+// The flags of the calibration that the machine's facts name, or nothing if they name none that can be read.
+static std::optional<Flags> flags_of(const std::string& command) {
+    const std::string prefix = "tessera calibrate ";
+    if (!command.starts_with(prefix)) return std::nullopt;
+    Flags f;
+    CLI::App app;
+    app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+    CLI::App* train = add_flags(app, f);
+    try {
+        app.parse(command.substr(prefix.size()));
+    } catch (const CLI::ParseError&) { return std::nullopt; }
+    if (f.all == train->parsed()) return std::nullopt;
+    return f;
+}
+
+std::vector<Finding> check_with_drift(const Machine& machine, const Config& config, CheckOptions o) {
+    const auto flags = flags_of(machine.facts.command);
+    if (!flags) return check_models(machine, o);
+    const ScratchModels scratch(config.cache, machine.folder());
+    std::vector<Finding> findings;
+    const auto start = std::chrono::steady_clock::now();
+    const Measure measure = [&](const Runtime& runtime, const std::vector<const Plan*>& plans, const Step& step) {
+        o.remeasure = [&](const std::string& codelet, uint32_t footprint, int implementation) -> std::optional<double> {
+            constexpr double most_s = 20;  // a look, not a calibration
+            const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
+            if (spent.count() > most_s) return std::nullopt;
+            return remeasure(runtime, plans, step, codelet, footprint, implementation);
+        };
+        findings = check_models(machine, o);
+        return CalibrationResult{};
+    };
+    if (flags->all) measure_all_ops(flags->train.common, measure);
+    else {
+        TrainFlags train = flags->train;
+        train.common.machine.clear();
+        measure_training(train, measure);
+    }
+    return findings;
+}
+
 Command add_calibrate(CLI::App& app) {
     auto flags = std::make_shared<Flags>();
-    app.add_option("--samples", flags->samples, "Timed runs per device and implementation")
-        ->capture_default_str()
-        ->check(whole_number(10));
-    app.add_flag("--reset", flags->reset, "Measure again what is there");
-    app.add_option("--save", flags->save, "Also write the machine's models to this folder, e.g. perfmodels/NAME")
-        ->type_name("DIR")
-        ->check(not_empty());
-    app.require_subcommand(1);
-    CLI::App* train = app.add_subcommand("train", "The tasks of a training step and of an evaluation");
-    add_train_flags(*train, flags->train);
-    return [flags] { return run(*flags); };
+    CLI::App* train = add_flags(app, *flags);
+    return [flags, train] {
+        if (flags->all && train->parsed())
+            throw UsageError("--all measures every op: it does not go with train", "give one of them");
+        if (!flags->all && !train->parsed())
+            throw UsageError("calibrate needs to know what to measure",
+                             "name a command, e.g. tessera calibrate train mlp --batch 256, or give --all");
+        return run(*flags);
+    };
 }
 
 }  // namespace tessera

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <ctime>
 #include <iostream>
 
@@ -47,8 +46,9 @@ double parse_factor(const std::string& text) {
     double value = 0;
     const char* const end = text.data() + text.size();
     const auto [stop, failure] = std::from_chars(text.data(), end, value);
-    if (failure != std::errc() || stop != end || !(value > 0) || !std::isfinite(value))
-        throw UsageError("--scale '" + text + "' is not a positive factor", "0.5 makes a device half as fast");
+    if (failure != std::errc() || stop != end || !(value >= 1e-3 && value <= 1e3))
+        throw UsageError("--scale '" + text + "' is not a positive factor from 0.001 to 1000",
+                         "0.5 makes a device half as fast");
     return value;
 }
 
@@ -229,8 +229,9 @@ double parse_bandwidth(const std::string& text, const std::string& flag) {
     while (stop < end && *stop == ' ') ++stop;
     const std::string unit(stop, end);
     const double factor = unit == "GB/s" ? 1e3 : unit == "MB/s" ? 1 : 0;
-    if (failure != std::errc() || factor == 0 || !(value > 0) || !(value <= 1e6))
-        throw UsageError(flag + " '" + text + "' is not a positive bandwidth", "write e.g. 12GB/s or 900MB/s");
+    if (failure != std::errc() || !(value * factor >= 1 && value * factor <= 1e8))
+        throw UsageError(flag + " '" + text + "' is not a positive bandwidth from 1MB/s to 100000GB/s",
+                         "write e.g. 12GB/s or 900MB/s");
     return value * factor;
 }
 

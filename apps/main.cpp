@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <iostream>
+#include <tuple>
 
 #include "apps/options.h"
 #include "core/error.h"
@@ -31,6 +32,9 @@ static std::pair<std::string, std::string> unknown_word(const CLI::App& at) {
     }
     for (const CLI::App* sub : at.get_subcommands({})) known.push_back(sub->get_name());
     if (known.empty()) return {"unexpected argument '" + words[0] + "'", ""};
+#ifdef STARPU_SIMGRID
+    if (!at.get_parent()) return {"'" + words[0] + "' cannot be simulated", suggestion_or_list(words[0], known)};
+#endif
     return {"unknown command '" + words[0] + "'", suggestion_or_list(words[0], known)};
 }
 
@@ -46,6 +50,7 @@ static int run(int argc, char** argv) {
         commands.emplace_back(sub, make(*sub));
     };
     add("train", "Train a network", add_train);
+#ifndef STARPU_SIMGRID  // tessera-sim runs what `tessera simulate` hands it
     add("ops", "List the operations: formula, types, implementations, backends", add_ops);
     add("bench", "Measure products and task overhead against bare calls", add_bench);
     add("calibrate", "Measure what the tasks of a command take on this machine", add_calibrate);
@@ -53,6 +58,7 @@ static int run(int argc, char** argv) {
     add("machine", "What this machine is, and composing others from measured devices", add_machine);
     add("simulate", "Run a command's plan on a machine that is not here", add_simulate);
     add("environment", "Print the page about TESSERA_* variables", add_environment);
+#endif
     try {
         app.parse(argc, argv);
     } catch (const CLI::CallForHelp&) {
@@ -65,7 +71,11 @@ static int run(int argc, char** argv) {
         const CLI::App* at = &app;
         std::string help = "tessera ";
         while (!at->get_subcommands().empty()) at = at->get_subcommands()[0], help += at->get_name() + " ";
-        auto [text, hint] = unknown_word(*at);
+        // Words are left over after any error; only these two are about them.
+        const bool about_words = e.get_exit_code() == int(CLI::ExitCodes::ExtrasError) ||
+                                 std::string(e.what()).find("subcommand") != std::string::npos;
+        auto [text, hint] = about_words ? unknown_word(*at) : std::pair<std::string, std::string>{};
+        if (about_words && text.empty()) std::tie(text, hint) = unknown_word(app);  // it stood before the subcommand
         if (text.empty()) text = e.what();
         for (char& c : text)
             if (c == '\n') c = ' ';

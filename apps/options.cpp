@@ -9,6 +9,7 @@
 
 #include "apps/chrome_trace.h"
 #include "apps/gantt.h"
+#include "apps/scratch.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "models/machine.h"
@@ -17,15 +18,30 @@ extern "C" char** environ;
 
 namespace tessera {
 
-// StarPU looks up models by folder and name; it writes there, too, so that it gets a copy.
-static void use_machine(const std::string& name) {
+#ifndef STARPU_SIMGRID
+// StarPU aborts on a file that it cannot read: here it is one line.
+static void check_own_models() {
+    const Config config = read_config(environ);
+    const char* folder = std::getenv("STARPU_PERF_MODEL_DIR");
+    if (!folder && std::getenv("STARPU_HOME")) return;
+    const std::filesystem::path path = folder ? std::filesystem::path(folder) : model_folder(config);
+    if (std::filesystem::exists(path / "bus" / (machine_name() + ".config")))
+        check_files(Machine(path, machine_name()));
+}
+
+// StarPU looks up models by folder and name, and writes there, too: into a copy that goes with this run.
+static std::shared_ptr<ScratchFolder> use_machine(const std::string& name) {
     if (std::getenv("STARPU_PERF_MODEL_DIR"))
         throw UsageError("--machine and STARPU_PERF_MODEL_DIR both name performance models", "give one of them");
     const auto cache = read_config(environ).cache;
-    const Machine copy = copy_machine(name, cache, cache / "machines" / name);
+    auto scratch = std::make_shared<ScratchFolder>(cache);
+    const Machine copy = copy_machine(name, cache, scratch->path());
     setenv("STARPU_PERF_MODEL_DIR", copy.folder().c_str(), 1);
     setenv("STARPU_HOSTNAME", copy.name().c_str(), 1);
+    return scratch;
 }
+
+#endif
 
 void CommonOptions::add_to(CLI::App& app) {
     const std::string group = "Common";
@@ -73,7 +89,10 @@ RuntimeOptions CommonOptions::runtime() const {
     if (!gpu_memory.empty()) o.gpu_memory_bytes = parse_size(gpu_memory, "--gpu-memory");
     if (!host_memory.empty()) o.host_memory_bytes = parse_size(host_memory, "--host-memory");
     o.swap = swap;
-    if (!machine.empty()) use_machine(machine);
+#ifndef STARPU_SIMGRID
+    if (!machine.empty()) machine_copy_ = use_machine(machine);
+    else check_own_models();
+#endif
     return o;
 }
 
@@ -86,6 +105,9 @@ std::unique_ptr<Trace> CommonOptions::make_trace() const {
 }
 
 void CommonOptions::check_outputs() const {
+    if (!trace.empty() && (trace == gantt || trace == dag))
+        throw UsageError("two outputs are to be written to '" + trace + "'");
+    if (!gantt.empty() && gantt == dag) throw UsageError("two outputs are to be written to '" + gantt + "'");
     if (!dag.empty()) require_writable(dag, "--dag");
     if (!trace.empty()) require_writable(trace, "--trace");
     if (!gantt.empty()) require_writable(gantt, "--gantt");

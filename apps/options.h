@@ -11,6 +11,8 @@
 
 namespace tessera {
 
+class ScratchFolder;
+
 struct CommonOptions {
     std::string gpu_memory, host_memory, swap, dag, trace, gantt, machine;
     bool dag_stats = false, serial = false, deterministic = false, json = false, quiet = false;
@@ -22,6 +24,9 @@ struct CommonOptions {
     std::unique_ptr<Trace> make_trace() const;  // null if nothing wants one; needs a Runtime
     void check_outputs() const;                 // now, not after the run: can the files be written?
     void write_trace(const Trace*, const std::vector<const Plan*>&) const;
+
+ private:
+    mutable std::shared_ptr<ScratchFolder> machine_copy_;  // what StarPU reads and writes with --machine
 };
 
 // What a flag's value must be. CLI11's own checks print 300-digit ranges and let NaN and overflow through.

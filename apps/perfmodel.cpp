@@ -1,12 +1,13 @@
 // tessera perfmodel: what the performance models of a machine hold, as tables and pictures, and what is wrong with
 // them.
-#include "apps/perfmodel.h"
+#include "apps/calibrate.h"
 
 #include <algorithm>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "apps/options.h"
 #include "apps/plot.h"
 #include "apps/table.h"
 #include "core/error.h"
@@ -22,8 +23,7 @@ using Json = nlohmann::json;
 
 struct Flags {
     std::string machine, codelet, out;
-    bool json = false;
-    Remeasure remeasure;
+    bool json = false, no_drift = false;
 };
 
 Machine chosen_machine(const Flags& f) {
@@ -186,8 +186,9 @@ int plot(const Flags& f) {
 int check(const Flags& f) {
     const Machine machine = chosen_machine(f);
     CheckOptions options;
-    if (f.machine.empty()) options.remeasure = f.remeasure;  // another machine's times cannot be measured here
-    const auto findings = check_models(machine, options);
+    // Another machine's times cannot be measured here.
+    const auto findings = f.machine.empty() && !f.no_drift ? check_with_drift(machine, read_config(environ), options)
+                                                           : check_models(machine, options);
     Json all = Json::array();
     Table table({"finding", "codelet", "device", "implementation", "footprint", "what", "mend it with"});
     for (const Finding& x : findings) {
@@ -215,9 +216,8 @@ int check(const Flags& f) {
 
 }  // namespace
 
-Command add_perfmodel(CLI::App& app, Remeasure remeasure) {
+Command add_perfmodel(CLI::App& app) {
     auto f = std::make_shared<Flags>();
-    f->remeasure = std::move(remeasure);
     app.require_subcommand(1);
     std::vector<std::pair<CLI::App*, int (*)(const Flags&)>> commands;
     const auto add = [&](const char* name, const char* what, int (*run)(const Flags&)) {
@@ -235,14 +235,13 @@ Command add_perfmodel(CLI::App& app, Remeasure remeasure) {
     for (CLI::App* sub : {shown, plotted})
         sub->add_option("codelet", f->codelet, "As `perfmodel list` names it")->required()->check(not_empty());
     plotted->add_option("--out", f->out, "Picture to write")->type_name("FILE.svg")->required()->check(not_empty());
-    add("check", "What is wrong with the models, and the command that mends it; exit 1 if anything is", check);
+    add("check", "What is wrong with the models, and the command that mends it; exit 1 if anything is", check)
+        ->add_flag("--no-drift", f->no_drift, "Do not measure again");
     return [f, commands] {
         for (const auto& [sub, run] : commands)
             if (sub->parsed()) return run(*f);
         return 2;
     };
 }
-
-Command add_perfmodel(CLI::App& app) { return add_perfmodel(app, Remeasure{}); }
 
 }  // namespace tessera

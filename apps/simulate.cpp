@@ -74,9 +74,11 @@ void set_environment(const fs::path& models, const std::string& machine, int64_t
                   << " changes nothing\n";
 }
 
-volatile sig_atomic_t child = 0;
-void pass_on(int signal) {
-    if (child > 0) kill(child, signal);
+volatile sig_atomic_t child = 0, ended_by = 0;
+// SimGrid prints a backtrace on signals that end it politely; the simulation holds nothing that would be lost.
+void end_child(int signal) {
+    ended_by = signal;
+    if (child > 0) kill(child, SIGKILL);
 }
 
 // Runs the program and returns its exit code; signals for this process go to it, so that we stay to clean up.
@@ -97,7 +99,8 @@ int run(const fs::path& program, const std::vector<std::string>& words) {
     check_system(pid >= 0, "cannot start the simulation");
     if (pid == 0) {
         sigprocmask(SIG_SETMASK, &before, nullptr);
-        prctl(PR_SET_PDEATHSIG, SIGTERM);
+        setpgid(0, 0);  // a terminal's Ctrl-C is for the parent
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != parent) _exit(1);
         execv(program.c_str(), arguments.data());
         std::cerr << "error: cannot run '" << program.string() << "': " << std::strerror(errno) << std::endl;
@@ -105,7 +108,7 @@ int run(const fs::path& program, const std::vector<std::string>& words) {
     }
     child = pid;
     struct sigaction action {};
-    action.sa_handler = pass_on;
+    action.sa_handler = end_child;
     for (int s : passed) sigaction(s, &action, nullptr);
     sigprocmask(SIG_SETMASK, &before, nullptr);
     int status = 0;
@@ -113,8 +116,9 @@ int run(const fs::path& program, const std::vector<std::string>& words) {
         if (errno != EINTR) check_system(false, "waiting for the simulation");
     child = 0;
     if (WIFEXITED(status)) return WEXITSTATUS(status);
+    if (ended_by) return 128 + ended_by;
     const int signal = WTERMSIG(status);
-    if (signal != SIGINT) std::cerr << "error: the simulation was ended by signal " << strsignal(signal) << "\n";
+    std::cerr << "error: the simulation was ended by signal " << strsignal(signal) << "\n";
     return 128 + signal;
 }
 

@@ -32,6 +32,24 @@ std::string folder_of_models() {
     return folder;
 }
 
+// What a run writes of its values has none here.
+void refuse_values(const TrainFlags& f) {
+    const std::pair<const char*, bool> flags[] = {{"--checkpoint", !f.checkpoint.empty()},
+                                                  {"--resume", f.resume},
+                                                  {"--every", f.every > 0},
+                                                  {"--metrics", !f.metrics.empty()},
+                                                  {"--plot", !f.plot.empty()}};
+    for (const auto& [name, given] : flags)
+        if (given) throw UsageError(std::string(name) + " writes values, and a simulation has none");
+}
+
+// Every step that is timed has a full batch.
+Split whole_batches(const TrainFlags& f) {
+    Split data = shape_of_data(f.data, f.validation, 0);
+    data.train.count = f.batch * std::max<int64_t>(1, data.train.count / f.batch);
+    return data;
+}
+
 struct Measured {
     double step_s = 0, seconds = 0;
     std::vector<WorkerTotals> totals;
@@ -145,8 +163,9 @@ Command add_train(CLI::App& app) {
         ->check(whole_number(1))
         ->group("Execution");
     return [flags] {
+        refuse_values(*flags);
         Machine machine(folder_of_models());
-        TrainSetup setup(*flags, [&] { return shape_of_data(flags->data, flags->validation, 0); });
+        TrainSetup setup(*flags, [&] { return whole_batches(*flags); });
         const Completion models = complete_models(machine, setup.plans(), devices_of(setup.runtime),
                                                   "tessera calibrate train " + flags->network);
         setup.write_dag();

@@ -45,17 +45,17 @@ void find_plugin() {
 
 // Workers of one kind need no placement ahead of time (docs/decisions/0003-default-policy.md).
 std::string default_policy() {
+    [[maybe_unused]] const char* wanted = std::getenv("STARPU_NCUDA");
 #ifdef STARPU_SIMGRID
-    return "dmdas";
+    const int gpus = wanted ? std::atoi(wanted) : 1;  // the platform's, which 'tessera simulate' states
 #else
     int gpus = 0;
 #ifdef STARPU_USE_CUDA
-    const char* wanted = std::getenv("STARPU_NCUDA");
     if (cudaGetDeviceCount(&gpus) != cudaSuccess || (wanted && std::atoi(wanted) == 0)) gpus = 0;
+#endif
 #endif
     const auto known = known_policies();
     return gpus == 0 && std::find(known.begin(), known.end(), "list") != known.end() ? "list" : "dmdas";
-#endif
 }
 
 // StarPU only warns about a policy it does not know, and uses another.

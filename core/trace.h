@@ -59,8 +59,8 @@ class Trace {
 
     // From the worker that ran the task; each worker writes its own ring only.
     void task(const TaskEvent&);
-    // Adds what has gone over each bus since the last sample as one event per pair of nodes; samples are at least 200 us
-    // apart.
+    // Adds what has gone over each bus since the last sample as one event per pair of nodes; samples are at least 200
+    // us apart.
     void sample_links();
 
     std::vector<WorkerTotals> totals() const;

@@ -181,12 +181,22 @@ bool is_current(const Machine& machine, const ModelFile& model, const Class& c, 
     return origin == known->second.origin.end() || origin->second == Origin::measured;
 }
 
+// With --reset a file that cannot be read is one that is measured anew, as its message promises.
+ModelFile model_of(const Machine& machine, const std::string& codelet, bool reset) {
+    try {
+        return machine.model(codelet);
+    } catch (const Error&) {
+        if (!reset) throw;
+        return {};
+    }
+}
+
 std::vector<Wanted> missing(const Runtime& runtime, const Machine& machine, const std::vector<Class>& classes,
                             const CalibrationOptions& o, CalibrationResult& result) {
     std::vector<Wanted> all;
     const auto workers = workers_of(runtime);
     for (const Class& c : classes) {
-        const ModelFile model = machine.model(c.task->codelet->name);
+        const ModelFile model = model_of(machine, c.task->codelet->name, o.reset);
         const int most = std::max(implementations(*c.task->codelet, false), implementations(*c.task->codelet, true));
         for (int k = 0; k < most; ++k) {
             Wanted w{c, k, {}};
@@ -203,11 +213,11 @@ std::vector<Wanted> missing(const Runtime& runtime, const Machine& machine, cons
 
 // What others have written meanwhile stays.
 void merge(Machine& machine, const Class& c, int implementation,
-           const std::map<ModelDevice, std::vector<double>>& times, bool stale) {
+           const std::map<ModelDevice, std::vector<double>>& times, bool stale, bool reset) {
     const FolderLock lock(machine.folder());
     const std::string& name = c.task->codelet->name;
     machine.facts = read_facts(machine.folder());
-    ModelFile model = stale ? ModelFile{} : machine.model(name);
+    ModelFile model = stale ? ModelFile{} : model_of(machine, name, reset);
     if (stale) machine.facts.codelets.erase(name);
     describe(machine.facts, *c.plan, c.task->codelet);
     for (const auto& [device, t] : times) {
@@ -247,7 +257,7 @@ CalibrationResult calibrate(const Runtime& runtime, Machine& machine, const std:
             for (auto& [device, t] : times) result.spikes += drop_spikes(t);
         }
         result.measured += int64_t(times.size());
-        merge(machine, w.what, w.implementation, times, is_stale(machine, codelet));
+        merge(machine, w.what, w.implementation, times, is_stale(machine, codelet), o.reset);
     }
     if (o.progress) o.progress(int64_t(todo.size()), int64_t(todo.size()), "");
     return result;

@@ -110,7 +110,7 @@ class Check {
                 add("few samples", e, std::to_string(e.samples) + " of at least " + std::to_string(options_.samples),
                     again_);
             if (e.samples == 0) continue;
-            if (!(e.deviation_us <= options_.deviation * e.mean_us))
+            if (e.mean_us >= options_.least_us && !(e.deviation_us <= options_.deviation * e.mean_us))
                 add("deviation", e, percent(e.deviation_us / e.mean_us) + " of a mean of " + number(e.mean_us) + " us",
                     reset());
             above_peak(codelet, device, e, add);
@@ -142,7 +142,7 @@ class Check {
                const Add& add) {
         if (!options_.remeasure || device.type != 0 || !(e.mean_us > 0)) return;
         const auto now = options_.remeasure(codelet, e.footprint, implementation);
-        if (now && std::abs(*now / e.mean_us - 1) > options_.drift)
+        if (now && e.mean_us >= options_.least_us && std::abs(*now / e.mean_us - 1) > options_.drift)
             add("drift", e,
                 number(*now) + " us now, " + number(e.mean_us) + " when measured (" + (*now > e.mean_us ? "+" : "-") +
                     percent(std::abs(*now / e.mean_us - 1)) + ")",

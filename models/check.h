@@ -16,6 +16,7 @@ struct CheckOptions {
     double spike = 5;        // factor between a mean and the regression over the op's other sizes
     double above_peak = 1.05;
     double drift = 0.1;
+    double least_us = 5;  // below, deviation and drift are those of the clock
     int64_t samples = 10;
     std::string calibrate;  // command that measures what is there; empty: as the machine's facts have it
     Remeasure remeasure;

@@ -193,6 +193,21 @@ Machine copy_machine(const std::string& name, const fs::path& cache, const fs::p
     return Machine(to, from.name());
 }
 
+void check_files(const Machine& machine) {
+    try {
+        read_bus(machine.folder() / "bus", machine.name());
+    } catch (const Error& e) {
+        throw Error(e.what(), "remove the folder '" + (machine.folder() / "bus").string() +
+                                  "': the next run measures the bus again");
+    }
+    for (const std::string& codelet : machine.codelets()) try {
+            machine.model(codelet);
+        } catch (const Error& e) {
+            throw Error(e.what(),
+                        "remove the file '" + machine.model_path(codelet).string() + "', and calibrate again");
+        }
+}
+
 void save_machine(const Machine& machine, const fs::path& folder) {
     const std::string name = fs::absolute(folder / "").parent_path().filename().string();
     const Models models = all_models(machine);

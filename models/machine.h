@@ -105,6 +105,8 @@ Machine copy_machine(const std::string& name, const std::filesystem::path& cache
 // calibrate command if there is nothing yet.
 Machine own_machine(const Config&);
 
+// Reads all files of its bus and models; throws Error naming the first that is damaged, and what mends it.
+void check_files(const Machine&);
 // The machine's bus, models and facts as perfmodels/NAME: `folder`'s last part is the name that they get.
 void save_machine(const Machine&, const std::filesystem::path& folder);
 

@@ -1,0 +1,147 @@
+#!/usr/bin/env bash
+# tessera calibrate and perfmodel: measured once and kept, whatever interrupts it or runs beside it; damaged models are one
+# line or a finding, with a command that mends them.  usage: bash app_calibrate.sh PROGRAM SOURCE_DIR SCRATCH_DIR
+set -euo pipefail
+source "$(dirname "$0")/app_common.sh.inc"
+source "$(dirname "$0")/app_json.sh.inc"
+begin "$@"
+export TESSERA_CACHE=$scratch/cache STARPU_HOSTNAME=here
+seed=${KILL_SEED:-$$} RANDOM=${KILL_SEED:-$$}
+small=(train mlp --data digits:320 --hidden 16 --batch 32 --quiet)
+calibrate() { expect_ok "$program" calibrate "$@" --json; }
+perfmodel=("$program" perfmodel)
+gemm=$TESSERA_CACHE/machines/here/codelets/45/gemm_f32.here
+sizes() { "${perfmodel[@]}" list --json >sizes.txt 2>&1 && json_sum sizes sizes.txt || echo 0; }
+readable() {  # WHAT: every file parses, once there is anything
+  [ -e "$TESSERA_CACHE/machines/here/bus/here.config" ] || return 0
+  expect_ok "${perfmodel[@]}" list --json || note "$1"
+  expect_ok "$program" machine --machine "$TESSERA_CACHE/machines/here/" || note "$1"
+}
+
+expect_error 1 'nothing was measured' "${perfmodel[@]}" list
+expect "the hint is the command" grep -q '^hint: .*tessera calibrate' err.txt
+
+# --- once, and not again ---
+calibrate "${small[@]}"
+measured=$(json_value measured out.txt)
+expect "something is measured ($measured)" test "$measured" -gt 20
+expect "the last line is JSON" last_line_is_json
+expect "--quiet is quiet" test ! -s err.txt
+calibrate "${small[@]}"
+expect "the second call measures nothing" test "$(json_value measured out.txt)" = 0
+expect "it says what was there" test "$(json_value present out.txt)" = "$measured"
+calibrate --reset "${small[@]}"
+expect "--reset measures all again" test "$(json_value measured out.txt)" = "$measured"
+calibrate "${small[@]/--quiet/--serial}" --hidden 24
+more=$(json_value measured out.txt) there=$(json_value present out.txt)
+expect "another width measures what is new ($more beside $there)" test "$more" -gt 0 -a "$there" -gt 0
+expect "progress in a pipe is lines that name codelets" grep -qE '^calibrate: [a-z_0-9]+ \([0-9]+ of [0-9]+\)$' err.txt
+expect "no carriage return among them" not grep -q $'\r' err.txt
+expect "StarPU's own folder of the run is gone" test -z "$(find cache -maxdepth 1 -name 'calibrate-*')"
+
+# --- perfmodel ---
+expect_ok "${perfmodel[@]}" list --json && expect "list: JSON" last_line_is_json && expect "gemm_f32 is listed" grep -q '^gemm_f32 ' out.txt
+expect_ok "${perfmodel[@]}" show gemm_f32 --json && expect "show: JSON" last_line_is_json
+for key in device implementation footprint samples mean_us deviation gflops gbytes_per_s share_of_peak origin; do expect "show has $key" grep -q "\"$key\":" last.json; done
+expect "every entry has 10 samples or more" sh -c "grep -oE '\"samples\":[0-9]+' last.json | cut -d: -f2 | awk '\$1 < 10 { bad = 1 } END { exit bad || NR == 0 }'"
+expect_ok "${perfmodel[@]}" plot gemm_f32 --out g.svg && expect "plot: one SVG" sh -c 'grep -q "<svg" g.svg && tail -n 1 g.svg | grep -q "</svg>"'
+expect_error 2 "no model of 'gem_f32'" "${perfmodel[@]}" show gem_f32
+expect "it suggests gemm_f32" grep -q gemm_f32 err.txt
+expect_error 2 "no .svg" "${perfmodel[@]}" plot gemm_f32 --out g.png
+expect_error 1 "none/g.svg" "${perfmodel[@]}" plot gemm_f32 --out none/g.svg
+expect_error 2 "required" "${perfmodel[@]}" plot gemm_f32
+expect_error 2 "did you mean 'list'" "${perfmodel[@]}" lisst
+for command in list "show gemm_f32" "plot gemm_f32 --out x.svg" check; do
+  # shellcheck disable=SC2086
+  expect_error 2 "unknown machine 'nosuch'" "${perfmodel[@]}" $command --machine nosuch
+  expect "$command lists the known machines" grep -q '^hint: .*sirocco' err.txt
+done
+code=0; "${perfmodel[@]}" check --json >out.txt 2>err.txt || code=$?
+expect "check ends with 0 or 1 ($code)" test $code -le 1
+expect "check: JSON" last_line_is_json
+
+# --- --save, and what it is good for ---
+calibrate --save "$scratch/saved/mine" "${small[@]}"
+expect "--save names the files for its folder" test -e saved/mine/codelets/45/gemm_f32.mine
+cp -r saved before
+expect_ok "${perfmodel[@]}" list --machine saved/mine/ && expect "it is machine mine" grep -qx 'machine mine' out.txt
+expect_ok "$program" "${small[@]}" --epochs 1 --machine saved/mine/ || true
+expect_ok env STARPU_CALIBRATE=1 "$program" "${small[@]}" --epochs 1 --machine "$scratch/saved/mine/" || true
+expect "a machine that was trained with is as before" sh -c "diff -rq saved before >/dev/null"
+expect "the cache holds machines' folders, nothing loose" test -z "$(find cache/machines -mindepth 1 -maxdepth 1 \( -name bus -o -name codelets -o -name '*.json' \))"
+expect_error 2 "unknown machine 'nosuch'" "$program" "${small[@]}" --machine nosuch
+expect "train lists the known machines" grep -q '^hint: .*sirocco' err.txt
+touch file
+expect_error 1 "file/x" "$program" calibrate --save file/x "${small[@]}"
+expect_error 2 '--save' "$program" calibrate --save '' "${small[@]}"
+
+# --- wrong use ---
+for value in 0 9 -1 x 1.5 99999999999999999999; do expect_error 2 '--samples' "$program" calibrate --samples="$value" "${small[@]}"; done
+expect_error 2 "command|--all" "$program" calibrate
+expect_error 2 "did you mean 'train'" "$program" calibrate trian mlp
+expect_error 2 "'--jsn'" "$program" calibrate train mlp --jsn
+expect_error 1 "file" env TESSERA_CACHE="$scratch/file" "$program" calibrate "${small[@]}"
+
+# --- damaged models ---
+cp "$gemm" good
+damage() {  # WHAT, PATTERN: the damaged file is there; list, check, calibrate, train, simulate say so; --reset mends it
+  cp "$gemm" damaged
+  expect_error 1 "gemm_f32.here'.*$2" "${perfmodel[@]}" list
+  expect "$1: list says how to mend it" grep -q '^hint: .*calibrate' err.txt
+  local code=0; "${perfmodel[@]}" check >out.txt 2>err.txt || code=$?
+  expect "$1: check finds it, with the command" test $code = 1 -a "$(grep -cE '^damaged +gemm_f32 .*tessera calibrate' out.txt)" = 1
+  if [ "${3:-}" = mend ]; then
+    expect_error 1 "gemm_f32.here'" "$program" "${small[@]}" --epochs 1
+    expect_error 1 "gemm_f32.here'" "$program" calibrate "${small[@]}"
+    expect "$1: nobody replaced it" cmp -s "$gemm" damaged
+    calibrate --reset "${small[@]}" && expect_ok "${perfmodel[@]}" list || true
+  fi
+  cp good "$gemm"
+}
+head -c $(($(stat -c %s good) / 2)) good >"$gemm"; damage 'cut off' 'cut off' mend
+: >"$gemm"; damage 'empty' 'empty'
+sed 's/^45$/44/' good >"$gemm"; damage 'another version' 'version 44' mend
+sed '0,/^[0-9a-f]\{8\}\s/s//xyz\t/' good >"$gemm"; damage 'no footprint' 'footprint'
+facts=cache/machines/here/tessera.json; cp $facts good.json
+head -c 300 good.json >$facts; expect_error 1 "tessera.json'.*(damaged|cut off)" "${perfmodel[@]}" list; cp good.json $facts
+# One entry a thousand times slower: a finding, and training goes on.
+awk '/^[0-9a-f]+\t/ && !done { done = 1; $4 *= 1000; $6 *= 1000; $7 *= 1e6 } { print }' good >"$gemm"
+code=0; "${perfmodel[@]}" check --json >out.txt 2>err.txt || code=$?
+expect "check finds the spike" test $code = 1 -a "$(grep -cE '^spike +gemm_f32' out.txt)" -ge 1
+expect "with the command that mends it" sh -c "grep -E '^spike +gemm_f32' out.txt | grep -q 'tessera calibrate .*--reset'"
+expect "check of a spike: JSON" last_line_is_json
+cp good "$gemm"
+sed 's/"hash": *"[^"]*"/"hash":"0"/' good.json >$facts
+code=0; "${perfmodel[@]}" check >out.txt 2>err.txt || code=$?
+expect "entries of another source are stale" test $code = 1 -a "$(grep -cE '^stale +gemm_f32' out.txt)" = 1
+calibrate "${small[@]}" && expect "what is stale is measured again" test "$(json_value measured out.txt)" = "$measured"
+cp good.json $facts
+
+# --- killed at any moment: what was measured stays, no file is torn, and the next run completes ---
+echo "KILL_SEED=$seed"
+export TESSERA_CACHE=$scratch/killed
+kept=0
+for ((round = 1; round <= 4; ++round)); do
+  after=$((RANDOM % 2500 + 200))
+  "$program" calibrate "${small[@]}" --batch $((32 + round)) >k.txt 2>&1 </dev/null & victim=$!
+  sleep "$((after / 1000)).$(printf %03d $((after % 1000)))"
+  kill -9 $victim 2>/dev/null || true; wait $victim 2>/dev/null || true
+  readable "killed after $after ms"
+  now=$(sizes)
+  expect "a kill after $after ms loses nothing ($kept, then $now sizes)" test "$now" -ge "$kept"
+  kept=$now
+done
+calibrate "${small[@]}" --batch 36 && readable 'after the last kill'
+calibrate "${small[@]}" --batch 36 && expect "it is complete then" test "$(json_value measured out.txt)" = 0
+expect "temporary files and folders of the killed are gone" test -z "$(find killed -name '*.tmp-*' -o -name 'calibrate-*')"
+timeout -s INT 2 "$program" calibrate --reset "${small[@]}" >k.txt 2>&1 </dev/null || true
+readable 'after Ctrl-C'
+expect "Ctrl-C leaves no folder" test -z "$(find killed -name 'calibrate-*')"
+
+# --- two at once, from nothing: neither takes the other's entries ---
+export TESSERA_CACHE=$scratch/both
+for batch in 40 24; do "$program" calibrate "${small[@]}" --batch $batch >"both$batch.txt" 2>&1 </dev/null & pids[batch]=$!; done
+for batch in 40 24; do code=0; wait "${pids[batch]}" || code=$?; expect "the one with --batch $batch succeeds ($(tail -n 1 both$batch.txt))" test $code = 0; done
+for batch in 40 24; do calibrate "${small[@]}" --batch $batch && expect "--batch $batch is there" test "$(json_value measured out.txt)" = 0; done
+readable 'after two at once'
+finish

@@ -1,0 +1,138 @@
+#!/usr/bin/env bash
+# tessera simulate: the plan of a command on another machine, the same twice, with all that the table and JSON promise;
+# one line for everything that cannot be.  usage: bash app_simulate.sh PROGRAM SOURCE_DIR SCRATCH_DIR
+set -euo pipefail
+source "$(dirname "$0")/app_common.sh.inc"
+source "$(dirname "$0")/app_json.sh.inc"
+begin "$@"
+folder=$(dirname "$program")
+[ -x "$folder/../sim/tessera-sim" ] || [ -x "$folder/../libexec/tessera-sim" ] || skip 'tessera-sim is not built'
+export TESSERA_CACHE=$scratch/cache STARPU_HOSTNAME=here
+simulate=("$program" simulate) sirocco=("$program" simulate --machine sirocco)
+small=(train mlp --hidden 64 --batch 64) large=(train mlp --hidden 4096,4096 --batch 2000 --tile 2000)
+step_of() { json_value step_seconds "$1"; }
+
+# --- StarPU's sirocco: 24 cores, 4 GPUs ---
+if expect_ok "${sirocco[@]}" -- "${small[@]}" --json; then
+  cp out.txt first.txt
+  expect "the last line is JSON" last_line_is_json
+  for key in simulated machine network parameters steps seconds step_seconds samples_per_s gflops tasks efficiency bound bound_kind devices \
+    busy transfers idle bytes peak_memory_bytes policy workers models_measured models_estimated; do
+    expect "the JSON has $key" grep -q "\"$key\":" last.json
+  done
+  expect "simulated is true" grep -q '"simulated":true' last.json
+  for key in test_accuracy train_loss; do expect "no $key: it depends on values" not grep -q "\"$key\"" last.json; done
+  expect "no number of it is missing" not grep -qE ':(null|nan|inf|-nan)' last.json
+  expect "784 x 64 + 64 x 10 parameters and biases" test "$(json_value parameters out.txt)" = 50890
+  expect "20 cores and 4 GPUs work" test "$(json_value workers out.txt)" = 24
+  for key in step_seconds samples_per_s gflops bound; do expect "$key is positive" is_true "$(json_value $key out.txt) > 0"; done
+  expect "efficiency is in (0, 1]" is_true "$(json_value efficiency out.txt) > 0 && $(json_value efficiency out.txt) <= 1"
+  expect "estimates are marked" grep -q 'estimates: ' out.txt
+  expect "nothing is on stderr" test ! -s err.txt
+  grep -oE '"busy":[^,]*,"idle":[^,]*,"tasks":[^,]*,"transfers":[^,}]*' last.json | tr ':' ',' |
+    awk -F, '{ s = $2 + $4 + $8; if (!(s > 0.999 && s < 1.1)) bad = 1; n++ } END { exit bad || n != 24 }' || fail "busy, transfers and idle are the whole of 24 workers"
+  expect_ok "${sirocco[@]}" -- "${small[@]}" --json && expect "a second run is the same, byte for byte" cmp -s first.txt out.txt
+fi
+expect "nothing of the simulation stays in the cache" test -z "$(find cache -mindepth 2 2>/dev/null)"
+
+# --- devices ---
+declare -A step
+for gpus in 0 1 4; do
+  expect_ok "${sirocco[@]}" --gpus $gpus --cpus 4 -- "${large[@]}" --json || continue
+  step[$gpus]=$(step_of out.txt)
+  expect "4 cores and $gpus GPUs" test "$(json_value workers out.txt)" = $((gpus + 4))
+  cp out.txt "large$gpus.txt"
+done
+expect "a GPU is faster than cores (${step[0]:-0} s, ${step[1]:-0} s)" is_true "${step[1]:-0} < ${step[0]:-0}"
+expect "four GPUs are not slower than one (${step[1]:-0} s, ${step[4]:-0} s)" is_true "${step[4]:-0} <= ${step[1]:-0} * 1.01"
+expect "bytes go to the GPU" grep -qE '"bytes":[1-9][0-9]*,"from":"NUMA 0","to":"CUDA 0"' large1.txt
+memory=$(grep -oE '\{"bytes":[0-9]+,"node":"CUDA 0"\}' large1.txt | grep -oE '[0-9]+' | head -n 1)
+expect "a GPU that has 19.9 M weights, gradients and momenta held more than 200 MB (${memory:-0})" test "${memory:-0}" -gt 200000000
+expect_ok "${sirocco[@]}" --gpus 1 --cpus 0 -- "${small[@]}" --json && expect "one GPU alone" test "$(json_value workers out.txt)" = 1
+expect_ok "$program" simulate --machine mixed-k40m-m2070 -- "${small[@]}" --json && expect "a composed machine" test "$(json_value machine out.txt)" = mixed-k40m-m2070
+for policy in eager lws dmda; do
+  expect_ok env STARPU_SCHED=$policy "${sirocco[@]}" -- "${small[@]}" --json && expect "$policy is what ran" test "$(json_value policy out.txt)" = $policy
+done
+expect_ok "${sirocco[@]}" -- train mlp --data mnist:/nowhere --steps 1 || true  # no data set is needed
+expect_ok "${sirocco[@]}" --keep kept -- "${small[@]}" && expect "--keep leaves the models that were used" test -e kept/codelets/45/gemm_f32.sirocco
+
+# --- trace and picture of what never ran ---
+if expect_ok "${sirocco[@]}" -- "${small[@]}" --trace t.json --gantt t.svg --dag d.dot --json; then
+  expect "t.json is JSON" valid_json t.json
+  expect "GPUs have rows" grep -q '"args":{"name":"CUDA 3' t.json
+  said=$(grep -c '"cat":"op"' t.json)
+  expect "a complete event for each of $(json_value tasks out.txt) tasks ($said)" test "$said" = "$(json_value tasks out.txt)"
+  expect "t.svg is one SVG" sh -c 'grep -q "<svg" t.svg && tail -n 1 t.svg | grep -q "</svg>"'
+  expect "d.dot is a graph" grep -q '^digraph' d.dot
+  expect "the trace changes no time" test "$(step_of out.txt)" = "$(step_of first.txt)"
+fi
+
+# --- the machine that is here: measured, so that nothing is estimated ---
+expect_ok "$program" calibrate train mlp --data digits:320 --hidden 16 --batch 32 --quiet
+if expect_ok "$program" simulate --machine here -- train mlp --data digits:320 --hidden 16 --batch 32 --json; then
+  expect "no estimate is needed" grep -q '"models_estimated":{}' out.txt
+  expect "every model was measured" test "$(json_value models_measured out.txt)" -gt 10
+fi
+if expect_ok "$program" simulate --machine here -- train mlp --data digits:320 --hidden 999 --batch 32 --json; then
+  expect "of another width some are regressions, and marked" grep -q '"models_estimated":{"[^}]*regression"' out.txt
+fi
+# Training with another machine's models measures nothing for that machine.
+expect_ok "${simulate[@]}" --machine mirage -- "${small[@]}" --json && cp out.txt before.txt
+expect_ok "$program" train mlp --data digits:320 --hidden 64 --batch 64 --epochs 1 --quiet --machine mirage || true
+if expect_ok "${simulate[@]}" --machine mirage -- "${small[@]}" --json; then expect "mirage is the same after training with its models" cmp -s before.txt out.txt; fi
+expect_ok "$program" machine --machine mirage && expect "it has its GPUs" grep -q 'CUDA 2' out.txt
+# A codelet without a model or figures of the device: named, with the command that measures it.
+cp -r cache/machines/here nothing
+rm nothing/codelets/45/* nothing/tessera.json
+expect_error 1 "machine 'here' has no time for [a-z_]+_[a-z0-9]+ on cpu" "${simulate[@]}" --machine ./nothing/ -- "${small[@]}"
+expect "it says what to run" grep -q '^hint: .*tessera calibrate train mlp' err.txt
+cp -r cache/machines/here torn; head -c 900 cache/machines/here/codelets/45/gemm_f32.here >torn/codelets/45/gemm_f32.here
+expect_error 1 "gemm_f32.here'.*cut off" "${simulate[@]}" --machine ./torn/ -- "${small[@]}"
+sed 's/^45$/46/' cache/machines/here/codelets/45/gemm_f32.here >torn/codelets/45/gemm_f32.here
+expect_error 1 "gemm_f32.here'.*version 46" "${simulate[@]}" --machine ./torn/ -- "${small[@]}"
+rm -rf torn; cp -r "$source/perfmodels/mixed-k40m-m2070" torn
+sed -i 's/id="CUDA3"/id="CUDA9"/' torn/bus/*.platform.v4.xml
+expect_error 1 "platform.v4.xml.*CUDA3" "${simulate[@]}" --machine ./torn/ -- "${small[@]}"
+
+# --- wrong use ---
+expect_error 2 "unknown machine 'nosuch'" "${simulate[@]}" --machine nosuch -- "${small[@]}"
+expect "the known ones are listed" grep -q '^hint: .*mirage.*sirocco' err.txt
+expect_error 2 'machine' "${simulate[@]}" -- "${small[@]}"
+expect_error 2 '--|command' "${sirocco[@]}"
+expect_error 2 '--batch|--' "${sirocco[@]}" train mlp --batch 64
+for value in -1 x 1.5 '' 99999999999999999999; do for flag in gpus cpus; do expect_error 2 "--$flag" "${simulate[@]}" --$flag="$value" --machine sirocco -- "${small[@]}"; done; done
+expect_error 2 'has 4 GPUs' "${sirocco[@]}" --gpus 5 -- "${small[@]}"
+expect_error 2 'has 24 CPU cores' "${sirocco[@]}" --cpus 21 -- "${small[@]}"
+expect_error 2 "'--nope'" "${sirocco[@]}" -- "${small[@]}" --nope
+expect_error 2 "did you mean 'train'" "${sirocco[@]}" -- trian mlp
+expect_error 2 "'mpl'" "${sirocco[@]}" -- train mpl
+for value in 0 x 1.5; do expect_error 2 "--batch" "${sirocco[@]}" -- train mlp --batch $value; done
+expect_error 2 "--steps" "${sirocco[@]}" -- "${small[@]}" --steps 0
+expect_error 2 'dmdass' env STARPU_SCHED=dmdass "${sirocco[@]}" -- "${small[@]}"
+expect_error 2 "TESSERA_NOPE" env TESSERA_NOPE=1 "${sirocco[@]}" -- "${small[@]}"
+for word in 'calibrate train mlp' 'bench gemm' 'bench overhead' "simulate --machine sirocco -- train mlp"; do
+  # shellcheck disable=SC2086
+  expect_error '[12]' 'simulat' "${sirocco[@]}" -- $word  # what cannot be simulated says so
+done
+for flag in "--checkpoint ck" "--metrics m.jsonl" "--plot p.svg"; do
+  # shellcheck disable=SC2086
+  expect_error '[12]' "${flag% *}" "${sirocco[@]}" -- "${small[@]}" $flag  # it would hold values
+done
+for flag in trace gantt dag; do expect_error 1 "--$flag.*'none/x'" "${sirocco[@]}" -- "${small[@]}" --$flag none/x; done
+touch file
+expect_error 1 'file' env TESSERA_CACHE="$scratch/file" "${sirocco[@]}" -- "${small[@]}"
+expect_error 2 'positive bandwidth' "$program" machine compose --gpus 1xsirocco --link=-3GB/s --out x
+# The last batch of an epoch is shorter: neither a step's time nor its bound may mix the two.
+if expect_ok "${sirocco[@]}" --gpus 1 --cpus 0 -- train mlp --hidden 512 --batch 5000 --json; then
+  even=$(json_value samples_per_s out.txt)
+  expect_ok "${sirocco[@]}" --gpus 1 --cpus 0 -- train mlp --hidden 512 --batch 7000 --json
+  expect "efficiency does not pass 1 ($(json_value efficiency out.txt))" is_true "$(json_value efficiency out.txt) <= 1"
+  expect "7000 at once are as fast as 5000 ($even, $(json_value samples_per_s out.txt) samples/s)" is_true "$(json_value samples_per_s out.txt) < 1.1 * $even"
+fi
+
+# --- interrupted: nobody is left running, nothing lying around ---
+"${sirocco[@]}" -- "${large[@]}" --steps 100000 >k.txt 2>&1 </dev/null & victim=$!
+sleep 2; kill -TERM $victim; code=0; wait $victim || code=$?
+expect "ended by a signal ($code)" test $code -gt 128
+expect "its copies are gone" test -z "$(find cache/scratch -mindepth 1 2>/dev/null)"
+finish
