@@ -6,6 +6,7 @@
 #include <cmath>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "apps/summary.h"
 #include "apps/table.h"
@@ -84,7 +85,8 @@ nlohmann::json result_of(TrainSetup& s, const Machine& machine, const Completion
     const Plan& plan = s.executor.plan(s.trainer.plan());
     const Bound bound = model_bound(s.runtime, plan, machine, s.flags.common.deterministic);
     const double flops = s.trainer.flops_of(0);
-    std::vector<nlohmann::json> devices, traffic, memory;
+    std::vector<nlohmann::json> devices, traffic;
+    std::vector<std::string> nodes;
     for (const WorkerInfo& w : s.runtime.workers()) {
         const WorkerTotals& t = m.totals[size_t(w.id)];
         devices.push_back({{"worker", w.name},
@@ -102,7 +104,7 @@ nlohmann::json result_of(TrainSetup& s, const Machine& machine, const Completion
         if (bytes > 0)
             traffic.push_back({{"from", node_name(pair.first)}, {"to", node_name(pair.second)}, {"bytes", bytes}});
     const auto peak = s.trace->peak_memory_bytes();
-    for (size_t n = 0; n < peak.size(); ++n) memory.push_back({{"node", node_name(int64_t(n))}, {"bytes", peak[n]}});
+    for (size_t n = 0; n < peak.size(); ++n) nodes.push_back(node_name(int64_t(n)));
     nlohmann::json estimates = nlohmann::json::object();
     for (const auto& [origin, count] : models.estimates) estimates[std::string(name_of(origin))] = count;
     return {{"simulated", true},
@@ -120,7 +122,8 @@ nlohmann::json result_of(TrainSetup& s, const Machine& machine, const Completion
             {"bound_kind", bound.kind},
             {"devices", devices},
             {"bytes", traffic},
-            {"peak_memory_bytes", memory},
+            {"peak_memory_bytes", {{"per_node", peak}, {"sum", std::accumulate(peak.begin(), peak.end(), int64_t(0))}}},
+            {"memory_nodes", nodes},
             {"policy", s.runtime.policy()},
             {"workers", s.runtime.workers().size()},
             {"models_measured", models.measured},
@@ -148,8 +151,9 @@ void print(const nlohmann::json& j, const Completion& models) {
         bytes.row({b["from"].get<std::string>(), b["to"].get<std::string>(), human_bytes(b["bytes"].get<int64_t>())});
     if (!j["bytes"].empty()) std::cout << bytes.text() << "\n";
     Table memory({"memory", "most in use"});
-    for (const auto& m : j["peak_memory_bytes"])
-        memory.row({m["node"].get<std::string>(), human_bytes(m["bytes"].get<int64_t>())});
+    for (size_t n = 0; n < j["memory_nodes"].size(); ++n)
+        memory.row({j["memory_nodes"][n].get<std::string>(),
+                    human_bytes(j["peak_memory_bytes"]["per_node"][n].get<int64_t>())});
     std::cout << memory.text();
 }
 

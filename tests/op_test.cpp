@@ -8,6 +8,7 @@
 #include <cstring>
 #include <set>
 
+#include "apps/peaks.h"
 #include "core/error.h"
 #include "op_check.h"
 
@@ -39,7 +40,11 @@ std::vector<std::pair<const CodeletInfo*, Row>> measure(const OpCase& c, Interpr
 }
 
 void perf(const std::string& only) {
-    std::printf("%-28s %-32s %-16s %12s %9s %9s\n", "case", "codelet", "implementation", "time_us", "GFLOP/s", "GB/s");
+    const Peaks peaks = measure_peaks(1);
+    std::printf("a core's peak, all cores busy: %.1f GFLOP/s f32, %.1f f64, %.1f GB/s\n", peaks.f32_gflops,
+                peaks.f64_gflops, peaks.gbytes_per_s);
+    std::printf("%-28s %-32s %-16s %12s %9s %9s %8s\n", "case", "codelet", "implementation", "time_us", "GFLOP/s",
+                "GB/s", "of peak");
     std::set<std::string> seen;  // codelets of gradients come once
     for (const OpCase& c : all_cases()) {
         if (!only.empty() && c.name != only) continue;
@@ -60,9 +65,13 @@ void perf(const std::string& only) {
                     if (i >= codelet->cpu.size()) continue;
                     const bool is_new = seen.insert(codelet->name + codelet->cpu[i]).second;
                     if (!forward.count(codelet) && !is_new) continue;
-                    std::printf("%-28s %-32s %-16s %12.1f %9.2f %9.2f\n", c.name.c_str(), codelet->name.c_str(),
-                                codelet->cpu[i].c_str(), row.seconds * 1e6, row.flops / row.seconds * 1e-9,
-                                row.bytes / row.seconds * 1e-9);
+                    const double gflops = row.flops / row.seconds * 1e-9, gbytes = row.bytes / row.seconds * 1e-9;
+                    // Caches are faster than memory: small tiles may move more than its peak.
+                    const double share = std::max(gflops / (type == DType::f64 ? peaks.f64_gflops : peaks.f32_gflops),
+                                                  gbytes / peaks.gbytes_per_s);
+                    std::printf("%-28s %-32s %-16s %12.1f %9.2f %9.2f %6.1f %%\n", c.name.c_str(),
+                                codelet->name.c_str(), codelet->cpu[i].c_str(), row.seconds * 1e6, gflops, gbytes,
+                                100 * share);
                     std::fflush(stdout);
                 }
             }
