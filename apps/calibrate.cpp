@@ -123,8 +123,7 @@ std::string command_line() {
 }
 
 // Peaks are what the cores do at best: of two measurements the larger is nearer, unless all is measured again.
-void note_machine(const std::filesystem::path& folder, Peaks peaks, bool reset) {
-    MachineFacts facts = read_facts(folder);
+void note_machine(MachineFacts& facts, Peaks peaks, bool reset) {
     if (const DeviceFacts* old = facts.device({}); old && old->measured && !reset) {
         peaks.f32_gflops = std::max(peaks.f32_gflops, old->f32_gflops);
         peaks.f64_gflops = std::max(peaks.f64_gflops, old->f64_gflops);
@@ -144,7 +143,6 @@ void note_machine(const std::filesystem::path& folder, Peaks peaks, bool reset) 
     int major, minor, release;
     starpu_get_version(&major, &minor, &release);
     facts.starpu = std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(release);
-    write_facts(folder, facts);
 }
 
 using Measure = std::function<CalibrationResult(const Runtime&, const std::vector<const Plan*>&, const Step&)>;
@@ -201,7 +199,7 @@ int run(Flags f) {
     o.progress = [&](int64_t done, int64_t total, const std::string& what) { bar.show(done, total, what); };
     const Measure measure = [&](const Runtime& runtime, const std::vector<const Plan*>& plans, const Step& step) {
         scratch.give_bus(folder);
-        note_machine(folder, peaks, f.reset);
+        change_facts(folder, [&](MachineFacts& facts) { note_machine(facts, peaks, f.reset); });
         Machine machine(folder, machine_name());
         const CalibrationResult r = calibrate(runtime, machine, plans, step, o);
         if (!f.save.empty()) save_machine(machine, f.save);

@@ -242,6 +242,13 @@ bool is_stale(const Machine& machine, const CodeletInfo& c) {
 
 }  // namespace
 
+void change_facts(const std::filesystem::path& folder, const std::function<void(MachineFacts&)>& change) {
+    const FolderLock lock(folder);
+    MachineFacts facts = read_facts(folder);
+    change(facts);
+    write_facts(folder, facts);
+}
+
 CalibrationResult calibrate(const Runtime& runtime, Machine& machine, const std::vector<const Plan*>& plans,
                             const Step& step, const CalibrationOptions& o) {
     CalibrationResult result;

@@ -26,6 +26,9 @@ struct CalibrationResult {
 CalibrationResult calibrate(const Runtime&, Machine&, const std::vector<const Plan*>&, const Step&,
                             const CalibrationOptions&);
 
+// Reads a machine's facts, lets `change` work on them, and writes them, under the same lock.
+void change_facts(const std::filesystem::path& folder, const std::function<void(MachineFacts&)>& change);
+
 // One class of tasks once more: median microseconds, or nothing if no plan holds it.
 std::optional<double> remeasure(const Runtime&, const std::vector<const Plan*>&, const Step&,
                                 const std::string& codelet, uint32_t footprint, int implementation);
