@@ -1,17 +1,15 @@
-// tessera bench: what a task costs beyond a bare starpu_task_submit, and what a one-tile gemm costs beyond bare BLAS.
-// Compared runs are interleaved; medians of the ratios are printed.
+// tessera bench: what a task costs beyond a bare starpu_task_submit, what a one-tile gemm costs beyond bare BLAS, and
+// what a trace costs. Compared runs are interleaved; medians of the ratios are printed.
 #include <sched.h>
 #include <starpu.h>
 
-#include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <functional>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "apps/options.h"
+#include "apps/bench.h"
 #include "apps/table.h"
 #include "codelets/blas.h"
 #include "codelets/ops.h"
@@ -19,20 +17,6 @@
 
 namespace tessera {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double median(std::vector<double> v) {
-    std::sort(v.begin(), v.end());
-    return v[v.size() / 2];
-}
-
-template <class F>
-double time_s(F&& f) {
-    const auto start = Clock::now();
-    f();
-    return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // The same work as StarPU's manual would write it: one codelet with fixed modes, the same handles, as many bytes of
 // arguments, a history model, no error slot, no names.
@@ -200,6 +184,7 @@ nlohmann::json bench_gemm(const CommonOptions& common, int64_t n, int rounds, in
 Command add_bench(CLI::App& app) {
     struct Flags {
         CommonOptions common;
+        TraceBench trace;
         int64_t tasks = 20000, n = 2048;
         int rounds = 15, repeat = 4;
     };
@@ -213,14 +198,24 @@ Command add_bench(CLI::App& app) {
     product->add_option("--repeat", f->repeat, "Products per worker and round")
         ->capture_default_str()
         ->check(whole_number(1));
-    for (CLI::App* sub : {overhead, product}) {
+    CLI::App* trace =
+        app.add_subcommand("trace", "Products with and without --trace: ratio of the times, and us per task");
+    trace->add_option("--task-us", f->trace.task_us, "About how long a task takes on one core; its size follows")
+        ->capture_default_str()
+        ->check(whole_number(1));
+    trace->add_option("--tasks", f->trace.tasks, "In each turn; a round has three")
+        ->capture_default_str()
+        ->check(whole_number(1));
+    for (CLI::App* sub : {overhead, product, trace}) {
         sub->add_option("--rounds", f->rounds, "Interleaved repetitions")
             ->capture_default_str()
             ->check(whole_number(1));
         sub->add_flag("--json", f->common.json, "Last line of stdout is one JSON object");
     }
-    return [f, overhead] {
+    return [f, overhead, trace] {
+        f->trace.rounds = f->rounds;
         const auto j = overhead->parsed() ? bench_overhead(f->common, f->tasks, f->rounds)
+                       : trace->parsed()  ? bench_trace(f->common, f->trace)
                                           : bench_gemm(f->common, f->n, f->rounds, f->repeat);
         Table table({"figure", "value"});
         for (auto& [key, value] : j.items())

@@ -258,10 +258,11 @@ void ChromeWriter::steps() {
 
 void ChromeWriter::write() {
     prepare_texts();
-    *this << "{\"displayTimeUnit\":\"ms\",\"otherData\":{\"producer\":\"tessera\",\"dropped\":" << data_.dropped;
-    *this << "},\"traceEvents\":[";
+    // No displayTimeUnit: ms is the default, and old versions of Perfetto took it for the unit of ts. What they don't
+    // know stands behind the events, because they read no further.
+    *this << "{\"traceEvents\":[";
     processes(), workers(), links(), memory(), steps();
-    *this << "\n]}\n";
+    *this << "\n],\"otherData\":{\"producer\":\"tessera\",\"dropped\":" << data_.dropped << "}}\n";
     take_(out_);
 }
 

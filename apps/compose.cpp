@@ -52,6 +52,15 @@ double parse_factor(const std::string& text) {
     return value;
 }
 
+// Below it not even the tiles of a small network's task fit: a number without its unit, most likely.
+int64_t parse_memory(const std::string& text) {
+    constexpr int64_t least_bytes = int64_t(16) << 20;
+    const int64_t bytes = parse_size(text, "--gpu-memory");
+    if (bytes < least_bytes)
+        throw UsageError("--gpu-memory '" + text + "' is less than 16M", "a number alone is bytes: write e.g. 8G");
+    return bytes;
+}
+
 // One value for all parts, or one each.
 template <class T, class Parse>
 void spread(const std::string& text, const std::string& flag, std::vector<T*> to, Parse&& parse) {
@@ -198,7 +207,7 @@ ComposeOptions options_of(const Flags& f) {
     }
     spread(f.scale, "--scale", scales, parse_factor);
     spread(f.link, "--link", links, [](const std::string& t) { return parse_bandwidth(t, "--link"); });
-    spread(f.memory, "--gpu-memory", memories, [](const std::string& t) { return parse_size(t, "--gpu-memory"); });
+    spread(f.memory, "--gpu-memory", memories, parse_memory);
     if (!f.peer.empty()) o.peer_mbytes_per_s = parse_bandwidth(f.peer, "--peer");
     if (!f.host.empty()) o.host_mbytes_per_s = parse_bandwidth(f.host, "--host");
     return o;

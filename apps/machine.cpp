@@ -11,6 +11,7 @@
 #include "apps/peaks.h"
 #include "apps/table.h"
 #include "apps/topology.h"
+#include "apps/worker_peaks.h"
 #include "core/error.h"
 #include "models/bus.h"
 #include "models/machine.h"
@@ -30,7 +31,7 @@ struct Flags {
 };
 
 std::string speed(double mbytes_per_s) { return fixed(mbytes_per_s * 1e-3, 2) + " GB/s"; }
-std::string figure(double value, const char* unit) { return value > 0 ? fixed(value, 1) + " " + unit : "-"; }
+std::string figure(double value) { return value > 0 ? fixed(value, 1) : "-"; }
 
 void print_section(const std::string& title, const std::string& text) { std::cout << "\n" << title << "\n" << text; }
 
@@ -94,23 +95,28 @@ ModelCount count_models(const fs::path& folder, const std::string& machine, std:
 std::string device_rows(const MachineFacts& facts) {
     Table table({"device", "name", "f32 GFLOP/s", "f64", "bf16", "GB/s", "figures"});
     for (const DeviceFacts& d : facts.devices)
-        table.row({name_of(d.device), d.name, figure(d.f32_gflops, ""), figure(d.f64_gflops, ""),
-                   figure(d.bf16_gflops, ""), figure(d.gbytes_per_s, ""),
+        table.row({name_of(d.device), d.name, figure(d.f32_gflops), figure(d.f64_gflops), figure(d.bf16_gflops),
+                   figure(d.gbytes_per_s),
                    (d.measured ? "measured" : "published or derived") + (d.source.empty() ? "" : ": " + d.source)});
     return table.text();
 }
 
+json figures_json(const DeviceFacts& d) {
+    return {{"name", d.name},
+            {"f32_gflops", d.f32_gflops},
+            {"f64_gflops", d.f64_gflops},
+            {"bf16_gflops", d.bf16_gflops},
+            {"gbytes_per_s", d.gbytes_per_s},
+            {"measured", d.measured},
+            {"source", d.source}};
+}
+
 json devices_json(const MachineFacts& facts) {
     auto devices = json::array();
-    for (const DeviceFacts& d : facts.devices)
-        devices.push_back({{"device", name_of(d.device)},
-                           {"name", d.name},
-                           {"f32_gflops", d.f32_gflops},
-                           {"f64_gflops", d.f64_gflops},
-                           {"bf16_gflops", d.bf16_gflops},
-                           {"gbytes_per_s", d.gbytes_per_s},
-                           {"measured", d.measured},
-                           {"source", d.source}});
+    for (const DeviceFacts& d : facts.devices) {
+        devices.push_back(figures_json(d));
+        devices.back()["device"] = name_of(d.device);
+    }
     return devices;
 }
 
@@ -200,11 +206,31 @@ struct Here {
     Topology topology;
     Peaks peaks;
     std::vector<WorkerInfo> workers;
+    std::vector<WorkerPeaks> worker_peaks;  // of CPU workers, and of one worker of each GPU
     Bus bus;
     std::vector<int64_t> limits;  // per memory node, 0: none
     ModelCount models;
     std::vector<std::string> odd;
 };
+
+const WorkerPeaks* peaks_of(const Here& h, int worker) {
+    for (const WorkerPeaks& p : h.worker_peaks)
+        if (p.worker.id == worker) return &p;
+    return nullptr;
+}
+
+std::optional<DeviceFacts> published(const WorkerPeaks& p) {
+    return p.worker.cuda ? known_device(p.best.name) : std::nullopt;
+}
+
+// What a worker's peaks are a share of: the published ones of a GPU, a core's with bare calls.
+DeviceFacts whole_of(const Here& h, const WorkerPeaks& p) {
+    if (p.worker.cuda) return published(p).value_or(DeviceFacts{});
+    DeviceFacts core;
+    core.f32_gflops = h.peaks.f32_gflops, core.f64_gflops = h.peaks.f64_gflops;
+    core.gbytes_per_s = h.peaks.gbytes_per_s;
+    return core;
+}
 
 Here examine(const Flags& f) {
     Here h;
@@ -213,9 +239,16 @@ Here examine(const Flags& f) {
     h.peaks = measure_peaks(2.0);
     const Runtime runtime;
     h.workers = runtime.workers();
+    if (!f.quiet) std::cerr << "measuring " << h.workers.size() << " workers\n";
+    for (const bool cuda : {true, false})
+        for (WorkerPeaks& p : measure_workers(runtime, cuda, 1.0)) {
+            if (const auto known = published(p))
+                for (const std::string& line : odd_peaks(p, *known)) h.odd.push_back(line);
+            h.worker_peaks.push_back(std::move(p));
+        }
     h.bus = bus_of_runtime();
     for (int n = 0; n < h.bus.nodes(); ++n) h.limits.push_back(runtime.limit_bytes(unsigned(n)));
-    h.odd = suspicious(h.bus);
+    for (const std::string& line : suspicious(h.bus)) h.odd.push_back(line);
     const fs::path folder = models_in_use(runtime.config());
     h.models = count_models(folder, machine_name(), h.odd);
     compare_peaks(h.peaks, read_facts(folder), h.odd);
@@ -224,8 +257,13 @@ Here examine(const Flags& f) {
 
 json to_json(const Here& h) {
     auto workers = json::array(), nodes = json::array();
-    for (const auto& w : h.workers)
+    for (const auto& w : h.workers) {
         workers.push_back({{"id", w.id}, {"name", w.name}, {"cuda", w.cuda}, {"node", w.node}});
+        const WorkerPeaks* p = peaks_of(h, w.id);
+        if (!p) continue;
+        workers.back()["peaks"] = figures_json(p->best);
+        if (const auto known = published(*p)) workers.back()["published"] = figures_json(*known);
+    }
     for (int n = 0; n < h.bus.nodes(); ++n)
         nodes.push_back({{"name", h.bus.node_name(n)}, {"limit_bytes", h.limits[size_t(n)]}});
     return {{"machine", h.bus.name},
@@ -240,6 +278,24 @@ json to_json(const Here& h) {
               {"gbytes_per_s_per_core", h.peaks.gbytes_per_s}}},
             {"models", h.models.as_json()},
             {"suspicious", h.odd}};
+}
+
+void print_workers(const Here& h) {
+    Table table({"worker", "name", "memory", "f32 GFLOP/s", "f64", "bf16", "GB/s"});
+    for (const auto& w : h.workers) {
+        std::vector<std::string> row = {std::to_string(w.id), w.name, h.bus.node_name(int(w.node))};
+        if (const WorkerPeaks* p = peaks_of(h, w.id)) {
+            const DeviceFacts whole = whole_of(h, *p);
+            for (const auto value : {&DeviceFacts::f32_gflops, &DeviceFacts::f64_gflops, &DeviceFacts::bf16_gflops,
+                                     &DeviceFacts::gbytes_per_s}) {
+                const double now = p->best.*value, known = whole.*value;
+                row.push_back(figure(now) + (known > 0 ? " (" + fixed(100 * now / known, 0) + " %)" : ""));
+            }
+        }
+        table.row(row);
+    }
+    print_section("workers: best product and copy as tasks (share of a GPU's published peak, of a core's bare calls)",
+                  table.text());
 }
 
 int look_here(const Flags& f) {
@@ -271,9 +327,7 @@ int look_here(const Flags& f) {
     table.row({"triad", all(h.peaks.gbytes_per_s, "GB/s")});
     table.row({"models", h.models.text()});
     std::cout << table.text();
-    Table workers({"worker", "name", "memory"});
-    for (const auto& w : h.workers) workers.row({std::to_string(w.id), w.name, h.bus.node_name(int(w.node))});
-    print_section("workers", workers.text());
+    print_workers(h);
     print_bus(h.bus);
     print_suspicious(h.odd);
     if (f.json) std::cout << to_json(h).dump() << std::endl;

@@ -50,6 +50,7 @@ static int run(int argc, char** argv) {
         commands.emplace_back(sub, make(*sub));
     };
     add("train", "Train a network", add_train);
+    add("gemm", "Multiply matrices, larger than GPU memories if need be", add_gemm);
 #ifndef STARPU_SIMGRID  // tessera-sim runs what `tessera simulate` hands it
     add("ops", "List the operations: formula, types, implementations, backends", add_ops);
     add("bench", "Measure products and task overhead against bare calls", add_bench);

@@ -43,6 +43,7 @@ int64_t rss_bytes();
 // The subcommands; each adds itself and returns what runs it.
 using Command = std::function<int()>;
 Command add_train(CLI::App&);
+Command add_gemm(CLI::App&);
 Command add_ops(CLI::App&);
 Command add_bench(CLI::App&);
 Command add_calibrate(CLI::App&);

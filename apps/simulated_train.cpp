@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "apps/simulated.h"
 #include "apps/summary.h"
 #include "apps/table.h"
 #include "apps/train_setup.h"
@@ -16,22 +17,6 @@
 
 namespace tessera {
 namespace {
-
-std::vector<ModelDevice> devices_of(const Runtime& runtime) {
-    std::vector<ModelDevice> all;
-    if (runtime.cpu_workers() > 0) all.push_back({});
-    for (const WorkerInfo& w : runtime.workers())
-        if (w.cuda) all.push_back({1, starpu_worker_get_devid(w.id), 1});
-    return all;
-}
-
-std::string folder_of_models() {
-    const char* folder = std::getenv("STARPU_PERF_MODEL_DIR");
-    if (!folder)
-        throw UsageError("tessera-sim is started by 'tessera simulate'",
-                         "tessera simulate --machine NAME -- train mlp");
-    return folder;
-}
 
 // What a run writes of its values has none here.
 void refuse_values(const TrainFlags& f) {
@@ -168,8 +153,8 @@ Command add_train(CLI::App& app) {
         ->group("Execution");
     return [flags] {
         refuse_values(*flags);
-        Machine machine(folder_of_models());
         TrainSetup setup(*flags, [&] { return whole_batches(*flags); });
+        Machine machine(folder_of_models());
         const Completion models = complete_models(machine, setup.plans(), devices_of(setup.runtime),
                                                   "tessera calibrate train " + flags->network);
         setup.write_dag();

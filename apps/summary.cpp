@@ -9,19 +9,19 @@
 
 namespace tessera {
 
-WorkerClock WorkerClock::now(const Runtime& runtime, const Executor& executor) {
-    WorkerClock c{executor.busy_s(), std::vector<double>(runtime.workers().size())};
+WorkerClock WorkerCounters::now() {
+    const auto workers = runtime_.workers();
+    WorkerClock c{executor_.busy_s(), std::vector<double>(workers.size())};
     if (starpu_profiling_status_get() != STARPU_PROFILING_ENABLE) return c;
-    // CUDA bodies return before their kernels end: only StarPU's own profiling knows. Reading it resets it.
-    static std::vector<std::pair<double, double>> total(c.busy_s.size());
-    for (const WorkerInfo& w : runtime.workers()) {
+    executing_s_.resize(workers.size()), waiting_s_.resize(workers.size());
+    for (const WorkerInfo& w : workers) {
         starpu_profiling_worker_info info;
         starpu_profiling_worker_get_info(w.id, &info);
-        auto& [executing, waiting] = total[size_t(w.id)];
-        executing += starpu_timing_timespec_to_us(&info.executing_time) * 1e-6;
-        waiting += starpu_timing_timespec_to_us(&info.waiting_time) * 1e-6;
-        if (w.cuda) c.busy_s[size_t(w.id)] = executing;
-        c.transfer_s[size_t(w.id)] = waiting;
+        const size_t i = size_t(w.id);
+        executing_s_[i] += starpu_timing_timespec_to_us(&info.executing_time) * 1e-6;
+        waiting_s_[i] += starpu_timing_timespec_to_us(&info.waiting_time) * 1e-6;
+        if (w.cuda) c.busy_s[i] = executing_s_[i];  // CUDA bodies return before their kernels end
+        c.transfer_s[i] = waiting_s_[i];
     }
     return c;
 }

@@ -18,7 +18,19 @@ struct WorkerShare {
 // Counters of all workers; the difference of two is what happened between.
 struct WorkerClock {
     std::vector<double> busy_s, transfer_s;
-    static WorkerClock now(const Runtime&, const Executor&);
+};
+
+// Reads them. StarPU's profiling forgets what it has told: the sums are kept here, so a run has one reader. Both
+// arguments must outlive it.
+class WorkerCounters {
+ public:
+    WorkerCounters(const Runtime& runtime, const Executor& executor) : runtime_(runtime), executor_(executor) {}
+    WorkerClock now();
+
+ private:
+    const Runtime& runtime_;
+    const Executor& executor_;
+    std::vector<double> executing_s_, waiting_s_;  // per worker, since the first reading
 };
 std::vector<WorkerShare> worker_shares(const Runtime&, const WorkerClock& before, const WorkerClock& after,
                                        double seconds);

@@ -60,6 +60,7 @@ class Training {
            setup_s_ = 0;
     int64_t epoch_samples_ = 0;
     Clock::time_point epoch_start_;
+    WorkerCounters counters_{runtime_, executor_};
     WorkerClock clock_, spent_;
 };
 
@@ -144,10 +145,10 @@ void Training::epoch(int64_t number) {
     const double seconds = seconds_since(epoch_start_);
     train_s_ += seconds;
     memory_.sample(executor_);
-    const WorkerClock before = WorkerClock::now(runtime_, executor_);
+    const WorkerClock before = counters_.now();
     EpochSummary s;
     if (setup_.held_out().count > 0) s.test_accuracy = accuracy_ = trainer_.evaluate(setup_.held_out()).accuracy;
-    const WorkerClock after = WorkerClock::now(runtime_, executor_);
+    const WorkerClock after = counters_.now();
     for (size_t w = 0; w < after.busy_s.size(); ++w) {  // evaluation is not training
         clock_.busy_s[w] += after.busy_s[w] - before.busy_s[w];
         clock_.transfer_s[w] += after.transfer_s[w] - before.transfer_s[w];
@@ -172,11 +173,11 @@ void Training::epoch(int64_t number) {
 
 int Training::run() {
     setup_.write_dag();
-    clock_ = WorkerClock::now(runtime_, executor_);
+    clock_ = counters_.now();
     for (int64_t e = first_step_ / trainer_.steps_per_epoch() + 1; e <= flags_.epochs; ++e) epoch(e);
     if (train_s_ == 0 && setup_.held_out().count > 0)
         accuracy_ = trainer_.evaluate(setup_.held_out()).accuracy;  // nothing left to train
-    spent_ = WorkerClock::now(runtime_, executor_);
+    spent_ = counters_.now();
     if (checkpoint_) checkpoint_->wait();
     progress_.finish();
     flags_.common.write_trace(setup_.trace.get(), setup_.plans());

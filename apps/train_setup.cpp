@@ -3,6 +3,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "apps/product_machine.h"
 #include "apps/table.h"
 #include "core/error.h"
 #include "core/file.h"
@@ -128,16 +129,31 @@ TrainOptions train_options(const TrainFlags& f, const Runtime& runtime) {
     return o;
 }
 
+RuntimeOptions runtime_options(const TrainFlags& f) {
+    RuntimeOptions o = f.common.runtime();
+    o.blocked = o.gpu_memory_bytes.has_value();
+    return o;
+}
+
+// GPUs whose memory the network may not fit into compute its products in blocks.
+ExecutorOptions executor_options(const TrainFlags& f, const Runtime& runtime, Trace* trace) {
+    ExecutorOptions o = f.common.executor(runtime.config(), trace);
+    if (runtime.cuda_workers() == 0) return o;
+    const auto machine = models_here(runtime);
+    o.devices = typical_machine(runtime, machine.get(), parse_dtype(f.dtype), f.tile > 0 ? f.tile : 1024).blocks;
+    return o;
+}
+
 }  // namespace
 
 TrainSetup::TrainSetup(const TrainFlags& f, const std::function<Split()>& load)
     : flags(checked(f)),
-      runtime(f.common.runtime()),
+      runtime(runtime_options(f)),
       data(load()),
       trace(f.common.make_trace()),
       network(make_network(f.network, weights, network_options(f, data))),
       optimizer(optimizer_options(f), weights),
-      executor(runtime, f.common.executor(runtime.config(), trace.get())),
+      executor(runtime, executor_options(f, runtime, trace.get())),
       trainer(executor, network, optimizer, data.train, train_options(f, runtime)) {}
 
 std::vector<const Plan*> TrainSetup::plans() const {

@@ -1,5 +1,5 @@
 # cmake -DSOURCE=... -DOUT=... -P source_hashes.cmake: writes a C++ file with a hash per op file, over it and what it includes of
-# codelets/. A performance model remembers the hash of what was measured.
+# codelets/. A performance model remembers the hash of what was measured; at which sizes (Example) does not count.
 cmake_minimum_required(VERSION 3.25)
 file(GLOB ops ${SOURCE}/codelets/*.cu)
 set(text "// Written by the build from codelets/*.cu.\n#include \"core/codelet.h\"\n\nstatic const bool registered = [] {\n")
@@ -11,6 +11,8 @@ function(content_of file result)
   endif()
   set_property(GLOBAL APPEND PROPERTY seen ${file})
   file(READ ${file} all)
+  string(REPLACE "#include \"core/examples.h\"\n" "" all "${all}")
+  string(REGEX REPLACE "(\n//[^\n]*)*\nconst Example [^\n]*(\n    [^\n]*)*(\n}+\\))?;" "" all "${all}")
   string(REGEX MATCHALL "#include \"codelets/[a-z_]+\\.h" includes "${all}")
   foreach(include ${includes})
     string(REGEX REPLACE ".*codelets/" "" header ${include})

@@ -2,6 +2,7 @@
 // count_correct: number of rows whose argmax is the label, [1 x 1] f32. f32, f64, bf16.
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -74,6 +75,11 @@ void CountCorrect<T>::cuda(Args a, In<T> x, In<int32_t> labels, Acc<float> count
 const Register<Argmax<float>, Argmax<double>, Argmax<bf16>, CountCorrect<float>, CountCorrect<double>,
                CountCorrect<bf16>>
     codelets;
+const Example example(codelets, logit_sizes, [](ExampleGraph& e, Shape s) {
+    const Tensor x = e.input(s);
+    e.keep(argmax(x));
+    e.keep(count_correct(x, e.input({s.rows, 1}, DType::i32)));
+});
 
 }  // namespace
 

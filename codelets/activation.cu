@@ -1,5 +1,6 @@
 // activation_backward: dx = dy act'(x), from the output y = act(x), of relu, tanh and sigmoid. f32, f64, bf16.
 #include "codelets/activation.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -18,6 +19,10 @@ struct ActivationBackward : Binary<ActivationBackward<T>, T, ActivationArgs> {
     }
 };
 const Register<ActivationBackward<float>, ActivationBackward<double>, ActivationBackward<bf16>> codelets;
+const Example example(codelets, activation_sizes, [](ExampleGraph& e, Shape s) {
+    for (Activation a : {Activation::relu, Activation::tanh, Activation::sigmoid})
+        e.keep(activation_backward(e.input(s), e.input(s), a));
+});
 
 }  // namespace
 

@@ -5,6 +5,7 @@
 
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -77,6 +78,9 @@ void Adam<T>::cuda(Args a, InOut<T> w, In<T> dw, InOut<T> m, InOut<T> v, Stream 
 }
 #endif
 const Register<Adam<float>, Adam<double>> codelets;
+const Example example(codelets, weight_sizes, [](ExampleGraph& e, Shape s) {
+    for (const auto optimizer : {adam, adamw}) optimizer(e.input(s), e.input(s), e.input(s), e.input(s), 0.01);
+});
 
 void update(const std::string& op, bool decoupled, Tensor w, Tensor dw, Tensor m, Tensor v, double weight_decay) {
     for (Tensor t : {dw, m, v})

@@ -1,6 +1,7 @@
 // add: y = a + b. f32, f64, bf16.
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -12,6 +13,7 @@ struct Add : Binary<Add<T>, T> {
     HD static Compute<T> f(NoArgs, Compute<T> a, Compute<T> b) { return a + b; }
 };
 const Register<Add<float>, Add<double>, Add<bf16>> codelets;
+const Example example(codelets, add);
 
 }  // namespace
 

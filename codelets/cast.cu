@@ -2,6 +2,7 @@
 // f64 to bf16 goes through f32.
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -19,6 +20,16 @@ struct Cast : Elementwise<Cast<From, To>, To, NoArgs, From> {
 const Register<Cast<float, double>, Cast<float, bf16>, Cast<double, float>, Cast<double, bf16>, Cast<bf16, float>,
                Cast<bf16, double>, Cast<int32_t, float>, Cast<uint8_t, float>>
     codelets;
+const Example example(codelets, activation_sizes, [](ExampleGraph& e, Shape s) {
+    const bool real = facts(e.type).epsilon > 0;
+    for (DType to : {DType::f32, DType::f64, DType::bf16})
+        if (to != e.type && (real || to == DType::f32)) e.keep(cast(e.input(s), to));
+});
+// Weights stay f32 where all else is bf16.
+const Example weights({DType::f32}, weight_sizes, [](ExampleGraph& e, Shape s) {
+    const Tensor w = e.input(s);
+    e.keep_with_gradients(cast(w, DType::bf16), {w});
+});
 
 // Calls f.operator()<From, To>() for the pair of types.
 template <class F>

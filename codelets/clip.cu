@@ -6,6 +6,7 @@
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
 #include "codelets/reduce.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -62,6 +63,8 @@ struct ClipCoefficient : Unary<ClipCoefficient<T>, T, ClipArgs> {
     }
 };
 const Register<SumSquares<float>, SumSquares<double>, ClipCoefficient<float>, ClipCoefficient<double>> codelets;
+const Example example(codelets, weight_sizes,
+                      [](ExampleGraph& e, Shape s) { e.keep(clip_by_global_norm({e.input(s)}, 1)[0]); });
 
 Tensor sum_squares(const std::vector<Tensor>& all) {
     Graph& g = *all[0].graph;

@@ -1,6 +1,7 @@
 // copy: y = x;  assign: the same into a Param. f32, f64, bf16, i32, u8.
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -12,6 +13,7 @@ struct Copy : Unary<Copy<T>, T> {
     HD static Compute<T> f(NoArgs, Compute<T> x) { return x; }
 };
 const Register<Copy<float>, Copy<double>, Copy<bf16>, Copy<int32_t>, Copy<uint8_t>> codelets;
+const Example example(codelets, copy);
 
 }  // namespace
 

@@ -3,6 +3,7 @@
 // Srivastava et al. 2014, JMLR 15.
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
+#include "core/examples.h"
 #include "core/random.h"
 
 namespace tessera {
@@ -55,6 +56,10 @@ void Dropout<T>::cuda(Args a, In<T> x, Out<T> y, Stream stream) {
 }
 #endif
 const Register<Dropout<float>, Dropout<double>, Dropout<bf16>> codelets;
+const Example example(codelets, activation_sizes, [](ExampleGraph& e, Shape s) {
+    const Tensor x = e.input(s);
+    e.keep_with_gradients(dropout(x, 0.5), {x});
+});
 
 Tensor masked(Tensor x, double p, uint64_t stream) {
     Graph& g = *x.graph;

@@ -1,6 +1,7 @@
 // fill: y = value everywhere. f32, f64, bf16.
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -16,6 +17,8 @@ struct Fill : Elementwise<Fill<T>, T, FillArgs> {
     HD static Compute<T> f(FillArgs a) { return Compute<T>(a.value); }
 };
 const Register<Fill<float>, Fill<double>, Fill<bf16>> codelets;
+const Example example(codelets, activation_sizes,
+                      [](ExampleGraph& e, Shape s) { e.keep(fill(e.graph, s, e.type, Grid::whole(s), 1)); });
 
 }  // namespace
 

@@ -3,6 +3,7 @@
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
 #include "codelets/vector_math.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -34,6 +35,7 @@ struct GeluBackward : Binary<GeluBackward<T>, T> {
 };
 const Register<Gelu<float>, Gelu<double>, Gelu<bf16>, GeluBackward<float>, GeluBackward<double>, GeluBackward<bf16>>
     codelets;
+const Example example(codelets, gelu);
 
 }  // namespace
 

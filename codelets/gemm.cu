@@ -1,8 +1,11 @@
 // gemm: C = alpha op(A) op(B) + beta C, op = identity or transpose. f32, f64, bf16 (products and sums in f32).
 // A, B, C are cut into tiles; one task per (i, j, k), contributions to a tile of C commute.
+#include "codelets/gemm.h"
+
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
 #include "codelets/product.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -74,20 +77,40 @@ void GemmAdd<T>::cuda(Args x, In<T> a, In<T> b, In<T> c, Acc<T> y, Stream stream
 }
 #endif
 const Register<GemmF32, Gemm<double>, Gemm<bf16>, GemmAdd<float>, GemmAdd<double>, GemmAdd<bf16>> codelets;
+// The inner extent is cut in two: a first product, which overwrites, and one that adds.
+const Example example(codelets, square_sizes, [](ExampleGraph& e, int64_t n) {
+    const Shape wide{n, 2 * n}, tall{2 * n, n};
+    const Grid wide_cut{{n}, {n, n}}, tall_cut{{n, n}, {n}};
+    const Tensor c = e.input({n, n});
+    for (bool ta : {false, true})
+        for (bool tb : {false, true}) {
+            const Tensor a = ta ? e.input(tall, tall_cut) : e.input(wide, wide_cut);
+            const Tensor b = tb ? e.input(wide, wide_cut) : e.input(tall, tall_cut);
+            e.keep(gemm(a, b, {.ta = ta, .tb = tb}));
+            if (!ta && !tb) e.keep(gemm(a, b, c, {.beta = 1}));
+        }
+});
 
 }  // namespace
 
+// The grids of op(a) op(b): rows and columns of the product, and what is summed over.
+struct ProductGrid {
+    std::vector<int64_t> rows, inner, cols;
+};
+static ProductGrid product_grid(Tensor a, Tensor b, const GemmOptions& o) {
+    const int64_t k = o.ta ? a.shape().rows : a.shape().cols;
+    require(k == (o.tb ? b.shape().cols : b.shape().rows) && a.dtype() == b.dtype(), "gemm",
+            "inner extents and types must match", {a, b});
+    return {o.ta ? a.grid().col_extents : a.grid().row_extents, o.ta ? a.grid().row_extents : a.grid().col_extents,
+            o.tb ? b.grid().row_extents : b.grid().col_extents};
+}
+
 static Tensor product_of(Tensor a, Tensor b, Tensor c, GemmOptions o) {
-    const Shape as = a.shape(), bs = b.shape();
-    const int64_t m = o.ta ? as.cols : as.rows, k = o.ta ? as.rows : as.cols, n = o.tb ? bs.rows : bs.cols;
-    require(k == (o.tb ? bs.cols : bs.rows) && a.dtype() == b.dtype(), "gemm", "inner extents and types must match",
-            {a, b});
-    const auto rows = o.ta ? a.grid().col_extents : a.grid().row_extents;
-    const auto inner = o.ta ? a.grid().row_extents : a.grid().col_extents;
-    const auto cols = o.tb ? b.grid().row_extents : b.grid().col_extents;
-    b = on_grid(b, o.tb ? Grid{cols, inner} : Grid{inner, cols});
+    const ProductGrid grid = product_grid(a, b, o);
+    b = on_grid(b, o.tb ? Grid{grid.cols, grid.inner} : Grid{grid.inner, grid.cols});
     Graph& g = *a.graph;
-    Tensor y = g.value("gemm", {m, n}, a.dtype(), {rows, cols});
+    const Shape shape{o.ta ? a.shape().cols : a.shape().rows, o.tb ? b.shape().rows : b.shape().cols};
+    Tensor y = g.value("gemm", shape, a.dtype(), {grid.rows, grid.cols});
     Node node;
     node.op = "gemm", node.inputs = {a, b}, node.outputs = {y};
     node.attributes = std::string(o.ta ? "ta " : "") + (o.tb ? "tb " : "") + "alpha=" + std::to_string(o.alpha);
@@ -98,9 +121,9 @@ static Tensor product_of(Tensor a, Tensor b, Tensor c, GemmOptions o) {
         node.attributes += " beta=" + std::to_string(o.beta);
     }
     const auto lower = [=]<class T>(Lowering& to) {
-        for (int64_t i = 0; i < int64_t(rows.size()); ++i)
-            for (int64_t j = 0; j < int64_t(cols.size()); ++j)
-                for (int64_t l = 0; l < int64_t(inner.size()); ++l) {
+        for (int64_t i = 0; i < int64_t(grid.rows.size()); ++i)
+            for (int64_t j = 0; j < int64_t(grid.cols.size()); ++j)
+                for (int64_t l = 0; l < int64_t(grid.inner.size()); ++l) {
                     const auto ref_a = o.ta ? to.tile(a, l, i) : to.tile(a, i, l);
                     const auto ref_b = o.tb ? to.tile(b, j, l) : to.tile(b, l, j);
                     const auto ref_y = l == 0 ? Lowering::first(to.tile(y, i, j)) : to.tile(y, i, j);
@@ -124,6 +147,39 @@ static Tensor product_of(Tensor a, Tensor b, Tensor c, GemmOptions o) {
     require_type<float, double, bf16>(y.dtype(), "gemm");
     g.add(std::move(node));
     return y;
+}
+
+void gemm_task(Lowering& to, DType type, const GemmOptions& o, Lowering::Ref a, Lowering::Ref b, Lowering::Ref c) {
+    dispatch<float, double, bf16>(type, "gemm", [&]<class T>() {
+        to.task<GemmOf<T>>({o.alpha, o.beta, o.ta, o.tb, o.tf32}, a, b, c);
+    });
+}
+
+void gemm_into(Tensor c, Tensor a, Tensor b, GemmOptions o) {
+    const ProductGrid grid = product_grid(a, b, o);
+    require(c.grid() == Grid{grid.rows, grid.cols} && c.dtype() == a.dtype(), "gemm",
+            "c needs shape, grid and type of the product", {a, b, c});
+    require((o.tb ? b.grid().col_extents : b.grid().row_extents) == grid.inner, "gemm",
+            "a and b must be cut alike where they are summed over", {a, b});
+    Node node;
+    node.op = "gemm", node.inputs = {a, b}, node.updates = {c};
+    node.attributes = std::string(o.ta ? "ta " : "") + (o.tb ? "tb " : "") + "alpha=" + std::to_string(o.alpha) +
+                      " beta=" + std::to_string(o.beta);
+    node.lower = [=](Lowering& to) {
+        for (int64_t i = 0; i < int64_t(grid.rows.size()); ++i)
+            for (int64_t j = 0; j < int64_t(grid.cols.size()); ++j)
+                for (int64_t l = 0; l < int64_t(grid.inner.size()); ++l) {
+                    const auto at = to.tile(c, i, j);
+                    const bool scales = l == 0 && o.beta != 1;  // before all others, which add to it
+                    gemm_task(to, c.dtype(), {o.alpha, l == 0 ? o.beta : 1.0, o.ta, o.tb, o.tf32},
+                              o.ta ? to.tile(a, l, i) : to.tile(a, i, l), o.tb ? to.tile(b, j, l) : to.tile(b, l, j),
+                              !scales       ? at
+                              : o.beta == 0 ? Lowering::first(at)
+                                            : Lowering::alone(at));
+                }
+    };
+    require_type<float, double, bf16>(c.dtype(), "gemm");
+    c.graph->add(std::move(node));
 }
 
 Tensor gemm(Tensor a, Tensor b, GemmOptions o) { return product_of(a, b, {}, o); }

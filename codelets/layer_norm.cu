@@ -7,6 +7,7 @@
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
 #include "codelets/reduce.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -178,6 +179,10 @@ const Register<LayerNorm<float>, LayerNorm<double>, LayerNorm<bf16>, LayerNormBa
                LayerNormBackward<double>, LayerNormBackward<bf16>, LayerNormBackwardAffine<float>,
                LayerNormBackwardAffine<double>, LayerNormBackwardAffine<bf16>>
     codelets;
+const Example example(codelets, activation_sizes, [](ExampleGraph& e, Shape s) {
+    const Tensor x = e.input(s), gamma = e.input({1, s.cols}), beta = e.input({1, s.cols});
+    e.keep_with_gradients(layer_norm(x, gamma, beta), {x, gamma, beta});
+});
 
 // dgamma, dbeta [1 x cols] for x and dy cut into whole rows.
 std::vector<Tensor> affine_gradients(Tensor x, Tensor mean, Tensor rstd, Tensor dy) {

@@ -3,6 +3,7 @@
 // cache.
 #include "codelets/activation.h"
 #include "codelets/product.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -82,6 +83,18 @@ struct LinearF32 : Linear<float> {
 template <class T>
 using LinearOf = std::conditional_t<std::is_same_v<T, float>, LinearF32, Linear<T>>;
 const Register<LinearF32, Linear<double>, Linear<bf16>> codelets;
+const Example example(codelets, layer_sizes, [](ExampleGraph& e, LayerSize s) {
+    const Tensor x = e.input({s.rows, s.inputs}), w = e.input({s.outputs, s.inputs}), b = e.input({1, s.outputs});
+    for (Activation a : {Activation::none, Activation::relu, Activation::tanh, Activation::sigmoid})
+        e.keep_with_gradients(linear(x, w, b, a), {x, w, b});
+});
+// Inputs that are cut: the first tile, those between and the last one are tasks of different kinds.
+const Example three_tiles(codelets, layer_sizes, [](ExampleGraph& e, LayerSize s) {
+    const std::vector<int64_t> inner(3, s.inputs);
+    const Tensor x = e.input({s.rows, 3 * s.inputs}, {{s.rows}, inner});
+    const Tensor w = e.input({s.outputs, 3 * s.inputs}, {{s.outputs}, inner});
+    e.keep(linear(x, w, e.input({1, s.outputs}), Activation::relu));
+});
 
 }  // namespace
 

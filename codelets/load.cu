@@ -5,6 +5,7 @@
 
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -70,6 +71,27 @@ void LoadFeatures<T>::cuda(Args a, Out<T> y, Stream stream) {
 void LoadLabels::cuda(Args a, Out<int32_t> y, Stream stream) { load_on_cuda<LoadLabels>(a, y, stream); }
 #endif
 const Register<LoadFeatures<float>, LoadFeatures<double>, LoadFeatures<bf16>, LoadLabels> codelets;
+const Example example(codelets, picture_sizes, [](ExampleGraph& e, PictureSize s) {
+    struct Samples {
+        std::vector<uint8_t> bytes;
+        std::vector<int32_t> labels;
+        std::vector<float> mean, scale;
+        BatchSource source;
+    };
+    const int64_t features = s.pixels * s.channels;
+    Samples& made = e.shared<std::map<int64_t, Samples>>()[features];
+    if (made.bytes.empty()) {
+        made.bytes.resize(size_t(example_samples * features));
+        for (size_t i = 0; i < made.bytes.size(); ++i) made.bytes[i] = uint8_t(i);
+        made.labels.resize(size_t(example_samples));
+        made.mean.assign(size_t(s.channels), 0.5f);
+        made.scale.assign(size_t(s.channels), 2.f);
+        made.source = {made.bytes.data(), nullptr,    made.labels.data(), example_samples,
+                       features,          s.channels, made.mean.data(),   made.scale.data()};
+    }
+    if (e.type == DType::i32) e.keep(load_labels(e.graph, made.source, s.rows, Grid::whole({s.rows, 1})));
+    else e.keep(load_features(e.graph, made.source, s.rows, e.type, Grid::whole({s.rows, features})));
+});
 
 }  // namespace
 

@@ -3,6 +3,7 @@
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
 #include "codelets/reduce.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -93,6 +94,7 @@ void MseBackward<T>::cuda(Args a, In<T> x, In<T> target, In<T> dy, Out<T> dx, St
 }
 #endif
 const Register<Mse<float>, Mse<double>, Mse<bf16>, MseBackward<float>, MseBackward<double>, MseBackward<bf16>> codelets;
+const Example example(codelets, mse);
 
 Tensor mse_backward(Tensor x, Tensor target, Tensor dy) {
     Graph& g = *x.graph;

@@ -1,6 +1,7 @@
 // mul: y = a * b, element by element; shapes equal. f32, f64, bf16.
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -12,6 +13,7 @@ struct Mul : Binary<Mul<T>, T> {
     HD static Compute<T> f(NoArgs, Compute<T> a, Compute<T> b) { return a * b; }
 };
 const Register<Mul<float>, Mul<double>, Mul<bf16>> codelets;
+const Example example(codelets, mul);
 
 }  // namespace
 

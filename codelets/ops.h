@@ -18,6 +18,7 @@ struct GemmOptions {
 };
 Tensor gemm(Tensor a, Tensor b, GemmOptions = {});                           // alpha op(a) op(b)
 Tensor gemm(Tensor a, Tensor b, Tensor c, GemmOptions = {});                 // alpha op(a) op(b) + beta c
+void gemm_into(Tensor c, Tensor a, Tensor b, GemmOptions = {});              // c := alpha op(a) op(b) + beta c
 Tensor linear(Tensor x, Tensor w, Tensor b, Activation = Activation::none);  // act(x w^T + b): [N x I] [O x I] [1 x O]
 
 // --- element by element ---

@@ -1,5 +1,6 @@
 // relu: y = max(x, 0); NaN stays NaN. f32, f64, bf16.
 #include "codelets/activation.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -11,6 +12,7 @@ struct Relu : Unary<Relu<T>, T> {
     HD static Compute<T> f(NoArgs, Compute<T> x) { return apply(Activation::relu, x); }
 };
 const Register<Relu<float>, Relu<double>, Relu<bf16>> codelets;
+const Example example(codelets, relu);
 
 }  // namespace
 

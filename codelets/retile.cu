@@ -1,6 +1,7 @@
 // retile: the same tensor cut elsewhere. One task per new tile reads all old tiles that overlap it. All types.
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -52,6 +53,9 @@ void Retile<T>::cuda(Args a, InList<T> x, Out<T> y, Stream stream) {
 }
 #endif
 const Register<Retile<float>, Retile<double>, Retile<bf16>, Retile<int32_t>, Retile<uint8_t>> codelets;
+const Example example(codelets, activation_sizes, [](ExampleGraph& e, Shape s) {
+    e.keep(retile(e.input(s, {{s.rows}, cut(s.cols, s.cols / 2)}), Grid::whole(s)));
+});
 
 // Tiles of `cuts` that [begin, end) touches: first, one past the last, and where the first starts.
 struct Touched {

@@ -2,6 +2,7 @@
 // x's type. f32, f64, bf16.
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -52,6 +53,11 @@ void ScaleBy<T>::cuda(NoArgs, In<T> x, In<T> factor, Out<T> y, Stream stream) {
 }
 #endif
 const Register<Scale<float>, Scale<double>, Scale<bf16>, ScaleBy<float>, ScaleBy<double>, ScaleBy<bf16>> codelets;
+const Example example(codelets, activation_sizes, [](ExampleGraph& e, Shape s) {
+    const Tensor x = e.input(s), factor = e.input({1, 1});
+    e.keep_with_gradients(scale(x, 0.5), {x});
+    e.keep_with_gradients(scale_by(x, factor), {x, factor});
+});
 
 }  // namespace
 

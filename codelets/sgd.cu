@@ -2,6 +2,7 @@
 // dampening 0; without momentum w -= lr g. One pass over w, dw, m. f32, f64.
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -90,6 +91,11 @@ void Sgd<T>::cuda(Args a, InOut<T> w, In<T> dw, Stream stream) {
 }
 #endif
 const Register<SgdMomentum<float>, SgdMomentum<double>, Sgd<float>, Sgd<double>> codelets;
+const Example example(codelets, weight_sizes, [](ExampleGraph& e, Shape s) {
+    const Tensor w = e.input(s), dw = e.input(s);
+    sgd(w, dw, 0);
+    for (bool nesterov : {false, true}) sgd(w, dw, e.input(s), 0.9, nesterov, 0);
+});
 
 }  // namespace
 

@@ -1,6 +1,7 @@
 // sigmoid: y = 1 / (1 + exp(-x)). f32, f64, bf16.
 #include "codelets/activation.h"
 #include "codelets/vector_math.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -12,6 +13,7 @@ struct Sigmoid : Unary<Sigmoid<T>, T> {
     HD static Compute<T> f(NoArgs, Compute<T> x) { return apply(Activation::sigmoid, x); }
 };
 const Register<Sigmoid<float>, Sigmoid<double>, Sigmoid<bf16>> codelets;
+const Example example(codelets, sigmoid);
 
 }  // namespace
 

@@ -2,6 +2,7 @@
 // Elfwing, Uchibe, Doya 2018, arXiv:1702.03118.
 #include "codelets/activation.h"
 #include "codelets/vector_math.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -24,6 +25,7 @@ struct SiluBackward : Binary<SiluBackward<T>, T> {
 };
 const Register<Silu<float>, Silu<double>, Silu<bf16>, SiluBackward<float>, SiluBackward<double>, SiluBackward<bf16>>
     codelets;
+const Example example(codelets, silu);
 
 }  // namespace
 

@@ -5,6 +5,7 @@
 #include "codelets/reduce.h"
 #include "codelets/vector_math.h"
 #include "core/body.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -86,6 +87,7 @@ void SoftmaxBackward<T>::cuda(NoArgs, In<T> y, In<T> dy, Out<T> dx, Stream strea
 const Register<Softmax<float>, Softmax<double>, Softmax<bf16>, SoftmaxBackward<float>, SoftmaxBackward<double>,
                SoftmaxBackward<bf16>>
     codelets;
+const Example example(codelets, softmax);
 
 Tensor whole_rows(Tensor x) { return on_grid(x, {x.grid().row_extents, {x.shape().cols}}); }
 

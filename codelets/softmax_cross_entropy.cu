@@ -6,6 +6,7 @@
 
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -117,6 +118,10 @@ const Register<SoftmaxCrossEntropy<float>, SoftmaxCrossEntropy<double>, SoftmaxC
                SoftmaxCrossEntropyBackward<float>, SoftmaxCrossEntropyBackward<double>,
                SoftmaxCrossEntropyBackward<bf16>>
     codelets;
+const Example example(codelets, logit_sizes, [](ExampleGraph& e, Shape s) {
+    const Tensor x = e.input(s);
+    e.keep_with_gradients(softmax_cross_entropy(x, e.input({s.rows, 1}, DType::i32)), {x});
+});
 
 }  // namespace
 

@@ -2,6 +2,7 @@
 // f32, f64, bf16; each tile is summed in the computing type, tiles add up in the result's type.
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -111,6 +112,12 @@ void SumAll<T>::cuda(Args a, In<T> x, Acc<T> y, Stream stream) {
 const Register<SumRows<float>, SumRows<double>, SumRows<bf16>, SumCols<float>, SumCols<double>, SumCols<bf16>,
                SumAll<float>, SumAll<double>, SumAll<bf16>>
     codelets;
+const Example example(codelets, activation_sizes, [](ExampleGraph& e, Shape s) {
+    const Tensor x = e.input(s);
+    e.keep_with_gradients(sum_all(x), {x});
+    e.keep(sum_rows(x));  // their gradients are products
+    e.keep(sum_cols(x));
+});
 
 // A column or row of ones of x's type, with which a gradient is spread out by a product.
 Tensor ones(Tensor like, Shape shape, Grid grid) {

@@ -1,6 +1,7 @@
 // tanh: y = tanh(x). f32, f64, bf16.
 #include "codelets/activation.h"
 #include "codelets/vector_math.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -12,6 +13,7 @@ struct Tanh : Unary<Tanh<T>, T> {
     HD static Compute<T> f(NoArgs, Compute<T> x) { return apply(Activation::tanh, x); }
 };
 const Register<Tanh<float>, Tanh<double>, Tanh<bf16>> codelets;
+const Example example(codelets, tanh);
 
 }  // namespace
 

@@ -3,6 +3,7 @@
 
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
+#include "core/examples.h"
 
 namespace tessera {
 namespace {
@@ -59,6 +60,7 @@ void Transpose<T>::cuda(NoArgs, In<T> x, Out<T> y, Stream stream) {
 }
 #endif
 const Register<Transpose<float>, Transpose<double>, Transpose<bf16>> codelets;
+const Example example(codelets, transpose);
 
 }  // namespace
 

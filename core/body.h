@@ -2,6 +2,7 @@
 #pragma once
 #include <array>
 #include <atomic>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -60,6 +61,10 @@ struct TaskRun {
 };
 inline constexpr size_t args_offset = 16;
 static_assert(sizeof(TaskRun) <= args_offset);
+
+// For bodies that hand their work to another thread: the task ends when what is returned is called, once, from any
+// thread; a message that is not empty is what went wrong. To be called in a body.
+std::function<void(const std::string& error)> end_later();
 
 // Memory for intermediate results of one body on this worker, 64-byte aligned, valid until the body's next call or end.
 // Bounded by TESSERA_WORKSPACE; throws Error beyond it. Host memory in CPU bodies.

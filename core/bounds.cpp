@@ -1,31 +1,15 @@
 #include "core/bounds.h"
 
-#include <glpk.h>
-
 #include <algorithm>
 #include <cmath>
-#include <memory>
 
 #include "core/error.h"
+#include "core/linear_program.h"
 
 namespace tessera {
 
 static double solve(const std::vector<WorkClass>& classes, const std::vector<int>& workers,
                     const std::vector<double>& bytes_per_s) {
-    struct Delete {
-        void operator()(glp_prob* p) const { glp_delete_prob(p); }
-    };
-    const std::unique_ptr<glp_prob, Delete> lp(glp_create_prob());
-    glp_set_obj_dir(lp.get(), GLP_MIN);
-    const int kinds = int(workers.size()), n = int(classes.size());
-    glp_add_rows(lp.get(), n + 2 * kinds);  // all work is done; workers; links
-    glp_add_cols(lp.get(), 1);              // T
-    glp_set_col_bnds(lp.get(), 1, GLP_LO, 0, 0);
-    glp_set_obj_coef(lp.get(), 1, 1);
-    std::vector<int> row{0}, col{0};
-    std::vector<double> value{0};
-    const auto entry = [&](int r, int c, double v) { row.push_back(r), col.push_back(c), value.push_back(v); };
-    const auto limits = [&](int k) { return size_t(k) < bytes_per_s.size() && bytes_per_s[size_t(k)] > 0; };
     double unit = 0;  // keeps the coefficients near 1
     for (const auto& c : classes) {
         bool anywhere = false;
@@ -34,34 +18,29 @@ static double solve(const std::vector<WorkClass>& classes, const std::vector<int
         if (!anywhere) throw Error("area bound: no time is known for one kind of task on any worker");
     }
     if (unit == 0) return 0;
-    for (int k = 0; k < kinds; ++k) {
-        glp_set_row_bnds(lp.get(), n + k + 1, GLP_UP, 0, 0);
-        entry(n + k + 1, 1, -double(workers[size_t(k)]));
-        glp_set_row_bnds(lp.get(), n + kinds + k + 1, GLP_UP, 0, 0);
-        if (limits(k)) entry(n + kinds + k + 1, 1, -1);
-    }
-    for (int i = 0; i < n; ++i) {
-        glp_set_row_bnds(lp.get(), i + 1, GLP_FX, classes[size_t(i)].count, classes[size_t(i)].count);
-        for (int k = 0; k < kinds; ++k) {
-            const double t = classes[size_t(i)].time_s[size_t(k)];
-            if (!std::isfinite(t) || workers[size_t(k)] == 0) continue;
-            const int x = glp_add_cols(lp.get(), 1);
-            glp_set_col_bnds(lp.get(), x, GLP_LO, 0, 0);
-            entry(i + 1, x, 1);
-            entry(n + k + 1, x, t / unit);
-            if (limits(k) && size_t(k) < classes[size_t(i)].link_bytes.size())
-                if (const double b = classes[size_t(i)].link_bytes[size_t(k)]; b > 0)
-                    entry(n + kinds + k + 1, x, b / bytes_per_s[size_t(k)] / unit);
+    LinearProgram lp("area bound");
+    const int time = lp.variable(1);
+    std::vector<std::vector<LinearProgram::Term>> work(workers.size()), link(workers.size());
+    for (const auto& c : classes) {
+        std::vector<LinearProgram::Term> all;
+        for (size_t k = 0; k < workers.size(); ++k) {
+            if (!std::isfinite(c.time_s[k]) || workers[k] == 0) continue;
+            const int x = lp.variable();
+            all.push_back({x, 1});
+            work[k].push_back({x, c.time_s[k] / unit});
+            if (k < bytes_per_s.size() && bytes_per_s[k] > 0 && k < c.link_bytes.size() && c.link_bytes[k] > 0)
+                link[k].push_back({x, c.link_bytes[k] / bytes_per_s[k] / unit});
         }
+        lp.exactly(std::move(all), c.count);
     }
-    glp_load_matrix(lp.get(), int(row.size()) - 1, row.data(), col.data(), value.data());
-    glp_smcp control;
-    glp_init_smcp(&control);
-    control.msg_lev = GLP_MSG_OFF;
-    control.presolve = GLP_ON;
-    if (glp_simplex(lp.get(), &control) != 0 || glp_get_status(lp.get()) != GLP_OPT)
-        throw Error("area bound: the linear program has no solution");
-    return glp_get_obj_val(lp.get()) * unit;
+    for (size_t k = 0; k < workers.size(); ++k) {
+        work[k].push_back({time, -double(workers[k])});
+        lp.at_most(std::move(work[k]), 0);
+        if (link[k].empty()) continue;
+        link[k].push_back({time, -1});
+        lp.at_most(std::move(link[k]), 0);
+    }
+    return lp.minimise()[size_t(time)] * unit;
 }
 
 double area_bound(const std::vector<WorkClass>& classes, const std::vector<int>& workers) {

@@ -182,7 +182,8 @@ void run_body(void* cl_arg, void** buffers, bool on_cuda, void (*body)(void** bu
     const auto start = std::chrono::steady_clock::now();
     try {
         body(buffers, static_cast<char*>(cl_arg) + args_offset, int(state.plan->tasks[size_t(run.task)].tiles.size()));
-        if (state.run->check_nan) check_finite(run, buffers, on_cuda);
+        const bool here = !state.plan->tasks[size_t(run.task)].codelet->host_only;  // others may end later
+        if (state.run->check_nan && here) check_finite(run, buffers, on_cuda);
     } catch (const std::exception& e) { state.run->error.report(where(run) + ": " + e.what()); } catch (...) {
         state.run->error.report(where(run) + ": something that is no std::exception was thrown");
     }
@@ -195,4 +196,15 @@ void run_body(void* cl_arg, void** buffers, bool on_cuda, void (*body)(void** bu
 }
 
 }  // namespace detail
+
+std::function<void(const std::string&)> end_later() {
+    starpu_task* task = starpu_task_get_current();
+    starpu_task_end_dep_add(task, 1);
+    return [task](const std::string& error) {
+        const TaskRun& run = *static_cast<const TaskRun*>(task->cl_arg);
+        if (!error.empty()) run.state->run->error.report(detail::where(run) + ": " + error);
+        starpu_task_end_dep_release(task);
+    };
+}
+
 }  // namespace tessera

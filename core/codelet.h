@@ -61,6 +61,7 @@ struct CodeletInfo {
     uint32_t (*key)(const void* args) = nullptr;
     void (*at_step)(void* args, const Step&) = nullptr;
     std::vector<std::string> cpu, cuda;  // labels of the implementations, number 0 first
+    bool host_only = false;              // works for the host, as files do: no CUDA body, and no time worth a model
     starpu_codelet* starpu = nullptr;
     const char* source = "";  // file that registered it, "gemm.cu"
     const char* source_hash =
@@ -272,6 +273,7 @@ class Codelet {
             info_.at_step = [](void* args, const Step& step) { Op::at_step(*static_cast<Args*>(args), step); };
         add_access(sequence);
         add_cpu(std::make_index_sequence<cpu_count()>{});
+        if constexpr (requires { Op::host_only; }) info_.host_only = Op::host_only;
         if constexpr (requires { &Op::cuda; }) add_cuda();
         info_.starpu = &codelet_;
         detail::register_codelet(&info_);

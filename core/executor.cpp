@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <climits>
 #include <cstring>
+#include <numeric>
 
 #include "core/error.h"
 #include "core/trace.h"
@@ -22,6 +23,30 @@ starpu_data_access_mode starpu_mode(Access a, bool deterministic) {
             break;
     }
     return deterministic ? STARPU_RW : starpu_data_access_mode(STARPU_RW | STARPU_COMMUTE);
+}
+
+// What the next step waits for goes first; where tasks have owners their node's order is the plan's (core/blocks.h).
+std::vector<int> priorities_of(const Plan& plan, bool ordered) {
+    auto ranks = upward_ranks(plan, estimated_times(plan), ordered);
+    const double top = ranks.empty() ? 1 : *std::max_element(ranks.begin(), ranks.end());
+    std::vector<int> priorities;
+    if (std::none_of(plan.tasks.begin(), plan.tasks.end(), [](const TaskSpec& t) { return t.owner >= 0; })) {
+        for (double r : ranks) priorities.push_back(int(1e6 * r / top));
+        return priorities;
+    }
+    std::vector<double> of_node(plan.nodes.size());
+    for (size_t i = 0; i < ranks.size(); ++i) {
+        double& node = of_node[size_t(plan.tasks[i].node)];
+        node = std::max(node, ranks[i]);
+    }
+    for (size_t i = 0; i < ranks.size(); ++i)
+        if (plan.tasks[i].owner >= 0) ranks[i] = of_node[size_t(plan.tasks[i].node)];
+    std::vector<size_t> order(ranks.size());
+    std::iota(order.begin(), order.end(), size_t(0));
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return ranks[a] > ranks[b]; });
+    priorities.resize(ranks.size());
+    for (size_t place = 0; place < order.size(); ++place) priorities[order[place]] = int(order.size() - place);
+    return priorities;
 }
 
 }  // namespace
@@ -49,9 +74,7 @@ Executor::~Executor() {
         for (auto h : pool) starpu_data_unregister_no_coherency(h);
     while (!params_.empty()) {
         auto& [param, s] = *params_.begin();
-        for (auto h : s.tiles) starpu_data_unregister_no_coherency(h);
-        if (s.memory)
-            starpu_free_flags(s.memory, size_t(param->bytes()), STARPU_MALLOC_PINNED | STARPU_MALLOC_SIMULATION_FOLDED);
+        drop_storage(*param, s);
         params_.erase(params_.begin());
     }
 }
@@ -100,11 +123,22 @@ void Executor::check_workers(const Plan& plan) const {
     }
 }
 
+// All that a step touches, against the smallest memory.
+static bool exceeds(const Plan& plan, const std::vector<BlockDevice>& devices) {
+    int64_t bytes = 0;
+    for (const PlanTile& t : plan.tiles) bytes += t.bytes;
+    return std::any_of(devices.begin(), devices.end(), [&](const BlockDevice& d) {
+        return d.speed > 0 && d.memory_bytes > 0 && bytes > d.memory_bytes;
+    });
+}
+
 int Executor::load(Plan plan, bool share) {
+    if (exceeds(plan, options_.devices)) block_products(plan, options_.devices);
     check_limits(plan);
     check_swap(plan);
     check_workers(plan);
-    loaded_.push_back(std::make_unique<Loaded>(Loaded{std::move(plan), {}, {}, {}, {}, {}, {}, {}, 0}));
+    loaded_.push_back(std::make_unique<Loaded>());
+    loaded_.back()->plan = std::move(plan);
     prepare(*loaded_.back(), share);
     return int(loaded_.size()) - 1;
 }
@@ -141,15 +175,14 @@ void Executor::prepare(Loaded& l, bool share) {
             l.tile_handles[c].push_back(h);
         }
 
-    const auto ranks = upward_ranks(plan, estimated_times(plan), options_.deterministic);
-    const double top = ranks.empty() ? 1 : *std::max_element(ranks.begin(), ranks.end());
+    const auto priorities = priorities_of(plan, options_.deterministic);
     std::map<std::pair<const CodeletInfo*, uint32_t>, int> classes;
     for (const PlanNode& n : plan.nodes) l.names.push_back(n.name());
     l.handles.resize(copies);
     for (size_t i = 0; i < plan.tasks.size(); ++i) {
         const TaskSpec& t = plan.tasks[i];
         l.tasks.push_back({t.codelet->starpu, l.names[size_t(t.node)].c_str(), &t, t.footprint,
-                           uint32_t(l.modes.size()), uint32_t(t.tiles.size()), int(1e6 * ranks[i] / top),
+                           uint32_t(l.modes.size()), uint32_t(t.tiles.size()), priorities[i],
                            i + 1 == plan.tasks.size() || plan.tasks[i + 1].node != t.node});
         for (const TileUse& u : t.tiles) {
             l.modes.push_back(starpu_mode(u.access, options_.deterministic));
@@ -157,6 +190,14 @@ void Executor::prepare(Loaded& l, bool share) {
         }
         l.state.class_of_task.push_back(
             classes.emplace(std::pair{t.codelet, t.footprint}, int(classes.size())).first->second);
+    }
+    for (const TaskSpec& t : plan.tasks) {
+        const bool lasting =
+            options_.in_place && std::any_of(t.tiles.begin(), t.tiles.end(), [&](const TileUse& u) {
+                return u.access != Access::read && plan.values[size_t(plan.tiles[size_t(u.tile)].value)].param;
+            });
+        l.hints.push_back(
+            {.node = t.owner, .completes = t.completes, .goes_home = t.completes && lasting, .block = t.block});
     }
     l.state.plan = &plan;
     l.state.run = &run_;
@@ -181,6 +222,7 @@ void Executor::submit_task(Loaded& l, size_t index, const starpu_data_handle_t* 
     task->cl_arg_free = 1;
     task->callback_func = task_finished;
     task->callback_arg = &unfinished;
+    if (p.spec->owner >= 0) task->sched_data = &l.hints[index];
     task->nbuffers = int(p.count);
     auto* to_handles = task->handles;
     auto* to_modes = task->modes;
@@ -198,8 +240,7 @@ void Executor::submit_task(Loaded& l, size_t index, const starpu_data_handle_t* 
     }
 }
 
-static void record(Trace& trace, int plan, int64_t step) {
-    starpu_task* task = starpu_task_get_current();
+static void record(Trace& trace, starpu_task* task, int plan, int64_t step) {
     if (!task->profiling_info) return;  // submitted before profiling was on
     auto& times = *task->profiling_info;
     TaskEvent e;
@@ -215,9 +256,20 @@ static void record(Trace& trace, int plan, int64_t step) {
     trace.sample_links();
 }
 
+// What a product has completed goes to host memory while the next one is computed, and may be dropped then.
+static void send_home(starpu_task* task) {
+    const unsigned count = STARPU_TASK_GET_NBUFFERS(task);
+    for (unsigned i = 0; i < count; ++i)
+        if (STARPU_TASK_GET_MODE(task, i) & STARPU_W)
+            starpu_data_prefetch_on_node_prio(STARPU_TASK_GET_HANDLE(task, i), STARPU_MAIN_RAM, 1, task->priority);
+}
+
 void Executor::task_finished(void* argument) {
+    starpu_task* task = starpu_task_get_current();
     auto& step = *static_cast<UnfinishedStep*>(argument);
-    if (step.trace) record(*step.trace, step.plan, step.number);
+    // Null in a thread that ended the task later (end_later).
+    if (const TaskHint* hint = task ? hint_of(task) : nullptr; hint && hint->goes_home) send_home(task);
+    if (step.trace && task) record(*step.trace, task, step.plan, step.number);
     if (step.tasks_left.fetch_sub(1) != 1) return;
     InFlight& all = *step.all;  // the step may be gone once its end is seen
     starpu_pthread_mutex_lock(&all.mutex);
@@ -258,6 +310,7 @@ void Executor::submit(int number, const Step& step) {
 void Executor::wait() {
     starpu_task_wait_for_all();
     unfinished_.clear();
+    if (options_.trace) options_.trace->sample_links(true);
     if (run_.error.failed()) throw_first_error();
 }
 

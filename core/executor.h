@@ -14,9 +14,11 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/blocks.h"
 #include "core/body.h"
 #include "core/plan.h"
 #include "core/runtime.h"
+#include "core/scheduler.h"
 
 namespace tessera {
 
@@ -33,6 +35,8 @@ struct ExecutorOptions {
     bool in_place = true;            // false: StarPU allocates every tile, so that it may evict to disk
     int forced_implementation = -1;  // every body's implementation number, for tests
     Trace* trace = nullptr;          // records every task; must outlive the executor
+    // Given: products of plans that do not fit into one of these memories are computed in blocks (core/blocks.h).
+    std::vector<BlockDevice> devices = {};
 };
 
 // Time of the tasks of one (codelet, footprint) of a plan on one kind of worker.
@@ -71,6 +75,8 @@ class Executor {
     std::vector<double> read(int number, Tensor);
     void write(int number, Tensor, const std::vector<double>&);
     void release(const Param&);  // forgets its storage
+    // Waits until the values of a Param lie in host memory and nothing works on them.
+    void bring_home(const Param&);
 
     // For those who submit tasks of their own on our tiles.
     starpu_data_handle_t handle(int number, int tile) const {
@@ -88,6 +94,8 @@ class Executor {
     using Handles = std::vector<starpu_data_handle_t>;
     struct ParamStorage {
         void* memory = nullptr;  // null: StarPU's own
+        bool ours = false;       // allocated here
+        bool pinned = false;     // the user's, pinned here
         Handles tiles;
     };
     struct PreparedTask {
@@ -103,6 +111,7 @@ class Executor {
         Plan plan;
         PlanState state;
         std::vector<std::string> names;  // of nodes
+        std::vector<TaskHint> hints;     // of tasks
         std::vector<PreparedTask> tasks;
         std::vector<starpu_data_access_mode> modes;
         std::vector<Handles> handles;       // [copy][position], flat over all tasks
@@ -128,6 +137,7 @@ class Executor {
     };
 
     ParamStorage& storage(const Param&);
+    static void drop_storage(const Param&, ParamStorage&);
     void check_limits(const Plan&) const;
     void check_swap(const Plan&);
     void check_workers(const Plan&) const;

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/executor.h"
+#include "core/trace.h"
 
 namespace tessera {
 namespace {
@@ -40,10 +41,21 @@ void Executor::release(const Param& p) {
     auto it = params_.find(&p);
     if (it == params_.end()) return;
     starpu_task_wait_for_all();
-    for (auto h : it->second.tiles) starpu_data_unregister_no_coherency(h);
-    if (it->second.memory)
-        starpu_free_flags(it->second.memory, size_t(p.bytes()), STARPU_MALLOC_PINNED | STARPU_MALLOC_SIMULATION_FOLDED);
+    drop_storage(p, it->second);
     params_.erase(it);
+}
+
+constexpr int allocation = STARPU_MALLOC_PINNED | STARPU_MALLOC_SIMULATION_FOLDED;
+
+void Executor::drop_storage(const Param& p, ParamStorage& s) {
+    for (auto h : s.tiles) starpu_data_unregister_no_coherency(h);
+    if (s.ours) starpu_free_flags(s.memory, size_t(p.bytes()), allocation);
+    if (s.pinned) starpu_memory_unpin(s.memory, size_t(p.extent_bytes()));
+}
+
+void Executor::bring_home(const Param& p) {
+    for (auto h : storage(p).tiles) Acquired(h, STARPU_R);
+    if (options_.trace) options_.trace->sample_links(true);
 }
 
 // In place: one host allocation, tiles are views of it. Otherwise StarPU allocates each tile.
@@ -54,16 +66,20 @@ Executor::ParamStorage& Executor::storage(const Param& p) {
     }
     ParamStorage s;
     const int64_t size = bytes_of(p.dtype);
-    if (options_.in_place)
-        check_starpu(
-            starpu_malloc_flags(&s.memory, size_t(p.bytes()), STARPU_MALLOC_PINNED | STARPU_MALLOC_SIMULATION_FOLDED),
-            "allocating parameter '" + p.name + "' (" + std::to_string(p.bytes()) + " bytes)",
-            "choose a smaller network");
+    if (p.memory) {
+        s.memory = p.memory;
+        s.pinned = runtime_.cuda_workers() > 0 && starpu_memory_pin(p.memory, size_t(p.extent_bytes())) == 0;
+    } else if (options_.in_place) {
+        check_starpu(starpu_malloc_flags(&s.memory, size_t(p.bytes()), allocation),
+                     "allocating parameter '" + p.name + "' (" + std::to_string(p.bytes()) + " bytes)",
+                     "choose a smaller network");
+        s.ours = true;
+    }
     int64_t row = 0;
     for (int64_t rows : p.grid.row_extents) {
         int64_t col = 0;
         for (int64_t cols : p.grid.col_extents) {
-            const int64_t ld = s.memory ? p.shape.cols : cols;
+            const int64_t ld = s.memory ? p.row_stride() : cols;
             auto* at = s.memory ? static_cast<std::byte*>(s.memory) + (row * ld + col) * size : nullptr;
             s.tiles.push_back(register_tile(at, {0, row, col, rows, cols, ld, 0}, p.dtype));
             col += cols;
@@ -76,6 +92,7 @@ Executor::ParamStorage& Executor::storage(const Param& p) {
     };
     auto& stored = emplace();
 #ifndef STARPU_SIMGRID
+    if (p.memory) return stored;  // it has its values
     each_tile(p, STARPU_W, [&](std::byte* data, int64_t ld, int64_t row0, int64_t col0, int64_t rows, int64_t cols) {
         with_type(p.dtype, [&]<class T>() {
             fill<T>(data, rows, cols, ld,

@@ -95,14 +95,13 @@ void write_file(const fs::path& path, std::string_view text) {
     file.commit();
 }
 
-// Temporary files of processes that were killed: each may be as large as a checkpoint.
-static void remove_stale(const fs::path& path) {
-    const std::string prefix = path.filename().string() + ".tmp-";
+void remove_stale_files(const fs::path& folder, std::string_view of) {
     std::error_code failure;
-    for (const auto& entry : fs::directory_iterator(folder_of(path), failure)) {
+    for (const auto& entry : fs::directory_iterator(folder, failure)) {
         const std::string name = entry.path().filename().string();
-        if (!name.starts_with(prefix)) continue;
-        const std::string pid = name.substr(prefix.size());
+        const size_t at = name.rfind(".tmp-");
+        if (at == std::string::npos || (!of.empty() && std::string_view(name).substr(0, at) != of)) continue;
+        const std::string pid = name.substr(at + 5);
         if (pid.empty() || pid.size() > 9 || pid.find_first_not_of("0123456789") != std::string::npos) continue;
         if (kill(pid_t(std::stol(pid)), 0) != 0 && errno == ESRCH) unlink(entry.path().c_str());
     }
@@ -111,7 +110,7 @@ static void remove_stale(const fs::path& path) {
 void require_writable(const fs::path& path, std::string_view what) {
     try {
         AtomicFile probe(path);
-        remove_stale(path);
+        remove_stale_files(folder_of(path), path.filename().string());
     } catch (const Error& e) { throw Error(std::string(what) + ": " + e.what(), e.hint()); }
 }
 

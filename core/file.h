@@ -30,6 +30,10 @@ std::vector<uint8_t> read_file(const std::filesystem::path& path, int64_t limit_
 
 void write_file(const std::filesystem::path& path, std::string_view text);
 
+// Deletes the temporary files that killed processes left in a folder; each may be as large as a checkpoint. With `of`
+// only those of the file of that name.
+void remove_stale_files(const std::filesystem::path& folder, std::string_view of = {});
+
 // Throws Error now, before an hour of work, if a file could not be written at `path` later.
 void require_writable(const std::filesystem::path& path, std::string_view what);
 

@@ -39,7 +39,13 @@ struct Param {
     Grid grid;
     std::function<double(int64_t, int64_t)> initial;
     bool trainable = true;
+    void* memory = nullptr;  // the user's own row-major matrix, used where it lies; null: the executor allocates
+    int64_t ld = 0;          // elements from row to row there; 0: cols
+    int64_t row_stride() const { return ld > 0 ? ld : shape.cols; }
     int64_t bytes() const { return shape.size() * bytes_of(dtype); }
+    int64_t extent_bytes() const {  // from the first element to the last
+        return shape.size() == 0 ? 0 : ((shape.rows - 1) * row_stride() + shape.cols) * bytes_of(dtype);
+    }
 };
 
 // Named and ordered; addresses stay valid. Names are unique: a second one throws std::invalid_argument.

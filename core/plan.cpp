@@ -13,7 +13,7 @@ Plan::Plan(const Graph& graph) {
         for (int64_t rows : v.grid.row_extents) {
             int64_t col = 0;
             for (int64_t cols : v.grid.col_extents) {
-                const int64_t ld = v.param ? v.shape.cols : cols;  // params are registered in place
+                const int64_t ld = v.param ? v.param->row_stride() : cols;  // params are registered in place
                 tiles.push_back({int(values.size()), row, col, rows, cols, ld, rows * cols * bytes_of(v.dtype)});
                 col += cols;
             }
@@ -78,7 +78,9 @@ void Lowering::add(const CodeletInfo& codelet, const void* args, const std::vect
     for (size_t parameter = 0; parameter < codelet.access.size(); ++parameter)
         for (int i = 0; i < counts[parameter]; ++i, ++next) {
             const Ref& r = refs[next];
-            task.tiles.push_back({r.tile, r.first ? Access::write : codelet.access[parameter]});
+            task.tiles.push_back({r.tile, r.first   ? Access::write
+                                          : r.alone ? Access::read_write
+                                                    : codelet.access[parameter]});
             const TileShape s = shapes.emplace_back(plan_.shape(r.tile));
             mix(s.rows), mix(s.cols), mix(s.ld);
         }

@@ -26,6 +26,9 @@ struct TaskSpec {
     int node = 0;             // index into Plan::nodes
     int worker = -1;          // the only one that may run it, or -1
     int implementation = -1;  // the only one that may be used, or -1
+    int owner = -1;           // memory node whose workers should run it, or -1 (core/blocks.h)
+    bool completes = false;   // the last task of an owned product that writes its tile: it may go home
+    int block = 0;  // of those that its owner computes one after the other: what it reads stays for all of one
 };
 
 struct PlanTile {
@@ -67,11 +70,13 @@ class Lowering {
     Lowering(Plan& plan, int node) : plan_(plan), node_(node) {}
     struct Ref {
         int tile;
-        bool first = false;
+        bool first = false, alone = false;
     };
     Ref tile(Tensor t, int64_t i, int64_t j) const { return {plan_.tile(t.id, i, j)}; }
     // The first contribution to an accumulated tile: written, not read.
     static Ref first(Ref r) { return {r.tile, true}; }
+    // A contribution that must come between those before and those after it: read and written, not accumulated.
+    static Ref alone(Ref r) { return {r.tile, false, true}; }
 
     // One task. `refs` are Refs, or a std::vector<Ref> for an InList parameter.
     template <class Op, class... R>

@@ -44,7 +44,7 @@ void find_plugin() {
 }
 
 // Workers of one kind need no placement ahead of time (docs/decisions/0003-default-policy.md).
-std::string default_policy() {
+std::string default_policy(bool blocked) {
     [[maybe_unused]] const char* wanted = std::getenv("STARPU_NCUDA");
 #ifdef STARPU_SIMGRID
     const int gpus = wanted ? std::atoi(wanted) : 1;  // the platform's, which 'tessera simulate' states
@@ -55,7 +55,17 @@ std::string default_policy() {
 #endif
 #endif
     const auto known = known_policies();
-    return gpus == 0 && std::find(known.begin(), known.end(), "list") != known.end() ? "list" : "dmdas";
+    const std::string ours = gpus == 0 ? "list" : "reuse";
+    const bool wanted_here = gpus == 0 || blocked;
+    return wanted_here && std::find(known.begin(), known.end(), ours) != known.end() ? ours : "dmdas";
+}
+
+// What is being added to must not be written home early. In little memory tiles are allocated one by one: they are
+// about as large as the pieces that StarPU would cut them from, and what it cannot use of those would be missing.
+void prepare_blocks() {
+    set_default("STARPU_MINIMUM_CLEAN_BUFFERS", "0");
+    set_default("STARPU_TARGET_CLEAN_BUFFERS", "0");
+    if (std::getenv("STARPU_LIMIT_CUDA_MEM")) set_default("STARPU_SUBALLOCATOR", "0");
 }
 
 // StarPU only warns about a policy it does not know, and uses another.
@@ -109,7 +119,7 @@ void set_limits(const RuntimeOptions& o) {
         if (*o.gpu_memory_bytes < mebibyte) throw UsageError("--gpu-memory must be at least 1M");
         setenv("STARPU_LIMIT_CUDA_MEM", std::to_string(*o.gpu_memory_bytes / mebibyte).c_str(), 1);
     }
-    if (!o.host_memory_bytes) return;
+    if (!o.host_memory_bytes || o.streamed) return;
     const int64_t free_mib = free_bytes(o.swap) / mebibyte;
     if (free_mib < 64)
         throw Error("the disk of the swap folder '" + o.swap + "' has only " + std::to_string(free_mib) + " MiB free");
@@ -156,7 +166,8 @@ Runtime::Runtime(const RuntimeOptions& options) : config_(read_config(environ)),
     check_policy();
     check_swap(options);
     set_limits(options);
-    set_default("STARPU_SCHED", default_policy());
+    if (options.blocked) prepare_blocks();
+    set_default("STARPU_SCHED", default_policy(options.blocked));
     set_default("STARPU_SILENT", "1");
     if (!std::getenv("STARPU_HOME") && !std::getenv("STARPU_PERF_MODEL_DIR")) {
         const fs::path folder = model_folder(config_);
@@ -167,8 +178,9 @@ Runtime::Runtime(const RuntimeOptions& options) : config_(read_config(environ)),
                         "set TESSERA_CACHE to one you can");
         setenv("STARPU_PERF_MODEL_DIR", folder.c_str(), 1);
     }
-    starpu_malloc_set_align(64);  // a cache line, and what vector loads like
-    openblas_set_num_threads(1);  // parallelism is between tasks
+    starpu_malloc_set_align(options.streamed ? 4096
+                                             : 64);  // O_DIRECT's pages; a cache line, and what vector loads like
+    openblas_set_num_threads(1);                     // parallelism is between tasks
     starpu_conf conf;
     starpu_conf_init(&conf);
     if (options.cpu_workers >= 0) conf.ncpus = options.cpu_workers, conf.precedence_over_environment_variables = 0;

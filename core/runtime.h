@@ -14,6 +14,8 @@ struct RuntimeOptions {
     std::optional<int64_t> host_memory_bytes;  // STARPU_LIMIT_CPU_MEM; needs `swap`
     std::string swap;                          // folder for what does not fit
     int cpu_workers = -1;                      // -1: as StarPU's variables say
+    bool streamed = false;  // host_memory_bytes and swap are kept by who asks, not by StarPU (codelets/tile_io.h)
+    bool blocked = false;   // plans are in blocks that fill memories (core/blocks.h): defaults for that
 };
 
 struct WorkerInfo {
@@ -39,7 +41,7 @@ class Runtime {
     // Limit of a memory node in bytes, or 0 for none.
     int64_t limit_bytes(unsigned node) const;
     int64_t swap_bytes() const;  // free on the disk of the swap folder, or 0 without one
-    bool in_place() const { return !options_.host_memory_bytes; }  // false: tiles may go to disk
+    bool in_place() const { return !options_.host_memory_bytes || options_.streamed; }  // false: tiles may go to disk
 
  private:
     Config config_;

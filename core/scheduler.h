@@ -6,6 +6,7 @@
 
 #include <climits>
 #include <cmath>
+#include <cstdint>
 #include <vector>
 
 namespace tessera {
@@ -26,6 +27,21 @@ class PolicyMutex {
  private:
     starpu_pthread_mutex_t mutex_;
 };
+
+// What a planner may tell a policy about a task: starpu_task::sched_data points to one, or is null. It must outlive the
+// task. Policies that know nothing of it lose nothing: priorities carry the order.
+struct TaskHint {
+    static constexpr uint64_t tessera = 0x7465737365726131;
+    uint64_t mark = tessera;  // others may keep something else in sched_data
+    int node = -1;            // memory node whose workers should run it; another may where it would be done sooner
+    bool completes = false;   // the last of several tasks that add to what it writes
+    bool goes_home = false;   // which is then sent to where it was registered
+    int block = 0;            // tasks of one block and node share what they read: it stays until the last is done
+};
+inline const TaskHint* hint_of(const starpu_task* task) {
+    const auto* hint = static_cast<const TaskHint*>(task->sched_data);
+    return hint && hint->mark == TaskHint::tessera && hint->node >= 0 ? hint : nullptr;
+}
 
 inline std::vector<starpu_sched_policy*>& our_policies() {
     static std::vector<starpu_sched_policy*> all;
@@ -66,7 +82,9 @@ inline unsigned fastest_implementation(starpu_task* task, unsigned worker) {
     return best;
 }
 
-// P: name, description, `void push(starpu_task*)`, `starpu_task* pop(unsigned worker)`; both lock for themselves.
+// P: name, description, `void push(starpu_task*)`, `starpu_task* pop(unsigned worker)`; if it wants them, too,
+// `void submitted(starpu_task*)` before a task is ready and `void done(starpu_task*)` at its end, maybe in a thread
+// that is no worker's. All lock for themselves.
 template <class P>
 class Policy {
  public:
@@ -88,6 +106,11 @@ class Policy {
             return 0;
         };
         policy_.pop_task = [](unsigned context) { return self(context)->pop(unsigned(starpu_worker_get_id_check())); };
+        if constexpr (requires(P p, starpu_task * t) { p.submitted(t); })
+            policy_.submit_hook = [](starpu_task* task) { self(task->sched_ctx)->submitted(task); };
+        if constexpr (requires(P p, starpu_task * t) { p.done(t); })
+            policy_.post_exec_hook = [](starpu_task* task, unsigned context) { self(context)->done(task); };
+        if constexpr (requires { P::prefetches; }) policy_.prefetches = P::prefetches;
         policy_.policy_name = P::name;
         policy_.policy_description = P::description;
         policy_.worker_type = STARPU_WORKER_LIST;

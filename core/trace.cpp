@@ -51,11 +51,12 @@ void Trace::task(const TaskEvent& e) {
 }
 
 // StarPU has no hook for a transfer, only counters per bus, which reading resets.
-void Trace::sample_links() {
+void Trace::sample_links(bool at_once) {
     constexpr double apart_us = 200;
     const double now = starpu_timing_now();
+    if (!at_once && now - last_sample_us_ < apart_us) return;  // before the lock: most tasks end here
     std::lock_guard lock(mutex_);
-    if (now - last_sample_us_ < apart_us) return;
+    if (now <= last_sample_us_ || (!at_once && now - last_sample_us_ < apart_us)) return;
     for (int bus = 0; bus < starpu_bus_get_count(); ++bus) {
         starpu_profiling_bus_info info;
         if (starpu_bus_get_profiling_info(bus, &info) != 0 || info.transferred_bytes <= 0) continue;

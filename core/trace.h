@@ -60,8 +60,8 @@ class Trace {
     // From the worker that ran the task; each worker writes its own ring only.
     void task(const TaskEvent&);
     // Adds what has gone over each bus since the last sample as one event per pair of nodes; samples are at least 200
-    // us apart.
-    void sample_links();
+    // us apart, unless the counters are wanted at once.
+    void sample_links(bool at_once = false);
 
     std::vector<WorkerTotals> totals() const;
     std::vector<int64_t> peak_memory_bytes() const;          // per memory node, at ends of tasks
@@ -74,7 +74,7 @@ class Trace {
     std::vector<std::atomic<int64_t>> peak_;
     mutable std::mutex mutex_;
     std::vector<LinkEvent> links_;
-    double last_sample_us_ = 0;
+    std::atomic<double> last_sample_us_ = 0;
 };
 
 }  // namespace tessera

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/file.h"
 #include "core/random.h"
 #include "core/trace.h"
 
@@ -155,6 +156,7 @@ class FolderLock {
     explicit FolderLock(const std::filesystem::path& folder)
         : descriptor_(open((folder / ".lock").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644)) {
         check_system(descriptor_ >= 0 && flock(descriptor_, LOCK_EX) == 0, "cannot lock '" + folder.string() + "'");
+        for (const auto& place : {folder, folder / "codelets" / "45"}) remove_stale_files(place);
     }
     ~FolderLock() { close(descriptor_); }
     FolderLock(const FolderLock&) = delete;

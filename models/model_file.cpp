@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <thread>
 
 #include "core/error.h"
 #include "core/file.h"
@@ -258,9 +260,24 @@ void ModelFile::set(const ModelDevice& device, int implementation, const ModelEn
 
 ModelFile parse_model(const std::string& text, const std::string& name) { return Parser(text, name).parse_file(); }
 
+// StarPU rewrites its files in place when it ends: one that has just changed may be half written by another run.
+static bool being_written(const std::filesystem::path& path) {
+    std::error_code failure;
+    const auto changed = std::filesystem::last_write_time(path, failure);
+    return !failure && std::filesystem::file_time_type::clock::now() - changed < std::chrono::seconds(2);
+}
+
 ModelFile read_model(const std::filesystem::path& path) {
-    const auto bytes = read_file(path, int64_t(1) << 28);
-    return parse_model(std::string(bytes.begin(), bytes.end()), path.string());
+    for (;;) {
+        const bool wait = being_written(path);  // looked at first: it may end while we read
+        try {
+            const auto bytes = read_file(path, int64_t(1) << 28);
+            return parse_model(std::string(bytes.begin(), bytes.end()), path.string());
+        } catch (const Error&) {
+            if (!wait) throw;
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
 }
 
 std::string to_text(const ModelFile& file) {

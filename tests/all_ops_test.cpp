@@ -15,8 +15,8 @@ TEST(AllOps, HoldEveryCodelet) {
     for (const Plan& plan : all.plans)
         for (const TaskSpec& t : plan.tasks) held.insert(t.codelet);
     for (const CodeletInfo* c : all_codelets())
-        EXPECT_TRUE(held.contains(c)) << c->name << " is in no plan: add it to apps/all_ops.cpp";
-    EXPECT_EQ(held.size(), all_codelets().size());
+        EXPECT_TRUE(held.contains(c) || c->host_only)
+            << c->name << " is in no example: codelets/" << c->source << " needs an Example with it (core/examples.h)";
 }
 
 TEST(AllOps, AreMeasuredInMinutes) {
@@ -57,8 +57,30 @@ TEST(AllOps, GiveABatchWithinTheSamples) {
         for (const TaskSpec& t : plan.tasks)
             if (t.codelet->op.starts_with("load_")) rows = std::max(rows, plan.tiles[size_t(t.tiles[0].tile)].rows);
     ASSERT_GT(rows, 0);
+    ASSERT_LE(rows, example_batch);
     const Step step = all.step();
-    for (int64_t i = 0; i < rows; ++i) EXPECT_TRUE(step.batch[i] >= 0 && step.batch[i] < AllOps::samples) << i;
+    for (int64_t i = 0; i < rows; ++i) EXPECT_TRUE(step.batch[i] >= 0 && step.batch[i] < example_samples) << i;
+}
+
+TEST(AllOps, ComeFromEachFileInEachOfItsTypesAtEachSize) {
+    std::map<std::string, const Example*> one_of;
+    for (const Example* e : all_examples()) one_of.emplace(e->file, e);
+    for (const CodeletInfo* c : all_codelets())
+        EXPECT_TRUE(one_of.contains(c->source) || c->host_only) << "codelets/" << c->source << " declares no Example";
+    ASSERT_TRUE(one_of.contains("relu.cu") && one_of.contains("copy.cu"));
+    EXPECT_EQ(one_of["relu.cu"]->types, (std::vector{DType::f32, DType::f64, DType::bf16}));
+    EXPECT_EQ(one_of["copy.cu"]->types.size(), 5u);
+    EXPECT_EQ(one_of["relu.cu"]->builds.size(), std::size(activation_sizes));
+}
+
+// Tasks of several examples point to what they share.
+TEST(AllOps, ShareObjectsByTheirType) {
+    ExampleObjects objects;
+    ExampleGraph first(DType::f32, {}, objects), second(DType::f64, {}, objects);
+    first.shared<std::vector<int>>().push_back(7);
+    EXPECT_EQ(&first.shared<std::vector<int>>(), &second.shared<std::vector<int>>());
+    EXPECT_EQ(second.shared<std::vector<int>>().size(), 1u);
+    EXPECT_TRUE(second.shared<std::vector<double>>().empty());
 }
 
 }  // namespace

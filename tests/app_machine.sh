@@ -9,6 +9,11 @@ machine=("$program" machine) compose=("$program" machine compose)
 expect_ok "${machine[@]}" --json --quiet
 expect "peaks are positive" awk -v v="$(tail -n 1 out.txt | sed -nE 's/.*"f32_gflops_per_core":([0-9.e+]+).*/\1/p')" 'BEGIN { exit !(v > 0) }'
 expect "workers are listed" grep -q 'CPU 0' out.txt
+for figure in f32_gflops f64_gflops bf16_gflops gbytes_per_s; do
+  expect "a worker's $figure as tasks is positive" awk -v v="$(tail -n 1 out.txt | sed -nE 's/.*"name":"CPU 0"[^}]*"peaks":\{[^}]*"'$figure'":([0-9.e+]+).*/\1/p')" 'BEGIN { exit !(v > 0) }'
+done
+expect "a core's share of bare calls is printed" grep -qE '^ +0  CPU 0 .*\([0-9]+ %\)' out.txt
+expect "the models have nothing of it" test -z "$(find cache -name 'gemm_*' -o -name 'copy_*')"
 expect_ok "${machine[@]}" list
 expect "shipped machines are listed" grep -qE '^mixed-k40m-m2070 +shipped' out.txt
 expect_ok "${machine[@]}" --machine mixed-h100-half --json
@@ -39,6 +44,12 @@ expect_error 2 'no CPU cores' "${compose[@]}" --gpus 1xh100 --link 25GB/s --gpu-
 for bad in -3GB/s 0GB/s nanGB/s 12 12GB GB/s 12parsecs; do
   expect_error 2 "not a positive bandwidth" "${compose[@]}" --gpus 1x$from --link=$bad --out x
 done
+expect_ok "${compose[@]}" --gpus 1x$from --gpu-memory 16M --out small
+for bad in 1 16 15M 16383K 16777215; do
+  expect_error 2 "--gpu-memory '$bad' is less than 16M" "${compose[@]}" --gpus 1x$from --gpu-memory $bad --out x
+done
+expect_error 2 "'1' is less than 16M" "${compose[@]}" --gpus 1x$from,1x$from --gpu-memory 8G,1 --out x
+for bad in 0 -1 8GB x; do expect_error 2 "'$bad' is not a size" "${compose[@]}" --gpus 1x$from --gpu-memory=$bad --out x; done
 for bad in 0 -1 nan x; do expect_error 2 'not a positive factor' "${compose[@]}" --gpus 1x$from --scale=$bad --out x; done
 for bad in $from x$from 1y$from -1x$from 1x; do expect_error 2 'not COUNTxNAME' "${compose[@]}" --gpus=$bad --out x; done
 expect_error 2 'without any device' "${compose[@]}" --out x

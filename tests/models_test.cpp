@@ -3,12 +3,15 @@
 #include <gtest/gtest.h>
 #include <starpu.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
+#include <thread>
 
 #include "core/error.h"
 #include "core/file.h"
+#include "models/calibration.h"
 #include "models/machine.h"
 
 namespace tessera {
@@ -135,6 +138,36 @@ TEST(ModelFile, CutOffAnywhereIsAnError) {
         EXPECT_EQ(what == "", n >= last_line) << "cut to " << n << " bytes: " << what;
         EXPECT_EQ(what.find('\n'), std::string::npos);
     }
+}
+
+// StarPU rewrites a model in place when it ends: another run that starts meanwhile must not stop on the torn file.
+TEST(ModelFile, OneThatIsBeingWrittenIsWaitedFor) {
+    const Scratch scratch;
+    const fs::path path = scratch.path / "gemm_f32.here";
+    ModelFile file;
+    file.set(cpu, 0, entry_of(7, 100, 10, std::vector<double>(12, 5.0)));
+    write_file(path, "");
+    std::thread writer([&] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(200));
+        write_model(path, file);
+    });
+    EXPECT_EQ(read_model(path), file);
+    writer.join();
+}
+
+// The processes that left them are gone: no number of a process is that large.
+TEST(Machine, TemporariesOfTheKilledGoWhenFactsAreChanged) {
+    const Scratch scratch;
+    fs::create_directories(scratch.path / "codelets" / "45");
+    const fs::path stale[] = {scratch.path / "tessera.json.tmp-999999999",
+                              scratch.path / "codelets" / "45" / "gemm_f32.here.tmp-999999999"};
+    const fs::path alive = scratch.path / ("tessera.json.tmp-" + std::to_string(getpid()));
+    for (const fs::path& p : stale) write_file(p, "x");
+    write_file(alive, "x");
+    change_facts(scratch.path, [](MachineFacts& facts) { facts.description = "changed"; });
+    for (const fs::path& p : stale) EXPECT_FALSE(fs::exists(p)) << p;
+    EXPECT_TRUE(fs::exists(alive));
+    EXPECT_EQ(read_facts(scratch.path).description, "changed");
 }
 
 TEST(ModelFile, LyingCountsAllocateNothing) {

@@ -1,0 +1,130 @@
+// What `tessera gemm` says: the keys of one product, and the same as tables.
+#include <starpu.h>
+
+#include <algorithm>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "apps/gemm.h"
+#include "apps/table.h"
+
+namespace tessera {
+namespace {
+
+std::string node_name(int64_t node) {
+    char name[64];
+    starpu_memory_node_get_name(unsigned(node), name, sizeof name);
+    return name;
+}
+
+double median(std::vector<double> x) {
+    std::sort(x.begin(), x.end());
+    return x.empty() ? 0 : (x[x.size() / 2] + x[(x.size() - 1) / 2]) / 2;
+}
+
+// The host as one device, whose memory is the limit, behind one link for both directions: the disk.
+ProductBound disk_bound(const ProductProblem& p, double flops_per_s, const DiskRun& disk) {
+    const ProductDevice host{flops_per_s, disk.limit_bytes, {0}, {0}};
+    return product_bound(p, {host}, {disk.read_bytes_per_s});
+}
+
+}  // namespace
+
+nlohmann::json gemm_result(const GemmFlags& f, const Runtime& runtime, const ProductMachine& machine,
+                           const GemmRun& run) {
+    const ProductProblem problem{f.m, f.n, f.k, bytes_of(parse_dtype(f.dtype)), f.beta != 0};
+    double speed = 0;
+    for (const ProductDevice& d : machine.devices) speed += d.flops_per_s;
+    const double seconds = median(run.seconds);
+    nlohmann::json j = {{"m", f.m},        {"n", f.n}, {"k", f.k}, {"dtype", f.dtype}, {"compute", f.compute},
+                        {"tile", run.tile}};
+    j["seconds"] = seconds;
+    j["setup_seconds"] = run.setup_seconds;
+    j["gflops"] = problem.flops() / seconds * 1e-9;
+    int64_t moved = 0;
+    std::vector<nlohmann::json> traffic, shares;
+    for (const auto& [from, to, bytes] : run.link_bytes) {
+        moved += bytes;
+        traffic.push_back({{"from", node_name(from)}, {"to", node_name(to)}, {"bytes", bytes}});
+    }
+    j["bytes"] = traffic;
+    if (run.disk) {
+        moved = run.disk->read_bytes + run.disk->written_bytes;
+        j["disk"] = {{"read_bytes", run.disk->read_bytes},
+                     {"written_bytes", run.disk->written_bytes},
+                     {"read_bytes_per_s", run.disk->read_bytes_per_s},
+                     {"write_bytes_per_s", run.disk->write_bytes_per_s}};
+    }
+    if (speed > 0) {
+        const ProductBound bound = run.disk ? disk_bound(problem, speed, *run.disk)
+                                            : product_bound(problem, machine.devices, machine.link_bytes_per_s);
+        j["bound"] = bound.seconds, j["bound_kind"] = bound.kind, j["efficiency"] = bound.seconds / seconds;
+        j["q"] = bound.bytes > 0 ? nlohmann::json(double(moved) / bound.bytes) : nlohmann::json(nullptr);
+    } else j["bound"] = j["bound_kind"] = j["efficiency"] = j["q"] = nullptr;
+    const auto workers = runtime.workers();
+    const int64_t all = std::accumulate(run.tasks.begin(), run.tasks.end(), int64_t(0));
+    for (size_t d = 0; d < machine.names.size(); ++d) {
+        int64_t tasks = 0;
+        for (const WorkerInfo& w : workers)
+            if (int(w.node) == machine.blocks[d].node && size_t(w.id) < run.tasks.size())
+                tasks += run.tasks[size_t(w.id)];
+        shares.push_back({{"device", machine.names[d]}, {"share", all ? double(tasks) / double(all) : 0.0}});
+    }
+    j["share"] = shares;
+    std::vector<std::string> nodes;
+    for (size_t n = 0; n < run.peak_memory_bytes.size(); ++n) nodes.push_back(node_name(int64_t(n)));
+    j["memory_nodes"] = nodes;
+    j["peak_memory_bytes"] = {
+        {"per_node", run.peak_memory_bytes},
+        {"sum", std::accumulate(run.peak_memory_bytes.begin(), run.peak_memory_bytes.end(), int64_t(0))}};
+    j["policy"] = runtime.policy();
+    j["repeat"] = run.seconds.size();
+#ifdef STARPU_SIMGRID
+    j["simulated"] = true;
+#else
+    j["rss_bytes"] = rss_bytes();
+#endif
+    return j;
+}
+
+void print_gemm(const nlohmann::json& j) {
+    const auto percent = [](const nlohmann::json& x) { return fixed(100 * x.get<double>(), 1) + " %"; };
+    const auto extent = [&](const char* key) { return std::to_string(j[key].get<int64_t>()); };
+    Table table({"", ""}, false);
+    table.row({"product", extent("m") + " x " + extent("n") + " x " + extent("k") + ", " +
+                              j["dtype"].get<std::string>() + (j["compute"] == "tf32" ? " (tf32)" : "") +
+                              ", tiles of " + extent("tile") + ", " + j["policy"].get<std::string>()});
+    table.row({"time", human_seconds(j["seconds"]) + ", " + fixed(j["gflops"], 1) + " GFLOP/s; setup " +
+                           human_seconds(j["setup_seconds"])});
+    if (!j["bound"].is_null())
+        table.row({"efficiency", percent(j["efficiency"]) + " of the bound (" + j["bound_kind"].get<std::string>() +
+                                     ", " + human_seconds(j["bound"]) + ")"});
+    if (!j["q"].is_null()) table.row({"traffic", fixed(j["q"], 2) + " of the least possible"});
+    if (j.contains("disk"))
+        table.row({"disk", human_bytes(j["disk"]["read_bytes"].get<int64_t>()) + " read at up to " +
+                               human_bytes(int64_t(j["disk"]["read_bytes_per_s"].get<double>())) + "/s, " +
+                               human_bytes(j["disk"]["written_bytes"].get<int64_t>()) + " written"});
+    if (j.contains("rss_bytes")) table.row({"resident memory", human_bytes(j["rss_bytes"].get<int64_t>())});
+    if (j.contains("verified")) table.row({"verified", j["verified"].get<std::string>()});
+    std::cout << table.text() << "\n";
+    Table shares({"device", "share"});
+    for (const auto& s : j["share"]) shares.row({s["device"].get<std::string>(), percent(s["share"])});
+    std::cout << shares.text();
+    if (!j["bytes"].empty()) {
+        Table bytes({"from", "to", "bytes"});
+        for (const auto& b : j["bytes"])
+            bytes.row(
+                {b["from"].get<std::string>(), b["to"].get<std::string>(), human_bytes(b["bytes"].get<int64_t>())});
+        std::cout << "\n" << bytes.text();
+    }
+    Table memory({"memory", "most in use"});
+    bool any = false;
+    for (size_t n = 0; n < j["memory_nodes"].size(); ++n) {
+        const int64_t bytes = j["peak_memory_bytes"]["per_node"][n].get<int64_t>();
+        if (bytes > 0) any = true, memory.row({j["memory_nodes"][n].get<std::string>(), human_bytes(bytes)});
+    }
+    if (any) std::cout << "\n" << memory.text();
+}
+
+}  // namespace tessera

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# tessera bench: every subcommand prints its figures, in a table and as JSON, and refuses what cannot be measured.
+# usage: bash app_bench.sh PROGRAM SOURCE_DIR SCRATCH_DIR
+set -euo pipefail
+source "$(dirname "$0")/app_common.sh.inc"
+source "$(dirname "$0")/app_json.sh.inc"
+begin "$@"
+bench=("$program" bench)
+
+has_figures() {  # KEY...
+  expect "the last line is JSON" last_line_is_json
+  local key; for key in "$@"; do
+    expect "$key is positive" is_true "$(json_value "$key" out.txt) + 0 > 0"
+    expect "$key is in the table" grep -qE "^$key +" out.txt
+  done
+}
+
+if expect_ok "${bench[@]}" overhead --tasks 200 --rounds 1 --json; then has_figures tessera_us bare_us; fi
+if expect_ok "${bench[@]}" gemm --n 64 --repeat 2 --rounds 1 --json; then has_figures tessera_gflops ratio_onednn; fi
+
+# --- trace: tasks of about the wanted length, their number rounded up to whole steps ---
+if expect_ok "${bench[@]}" trace --task-us 100 --tasks 100 --rounds 3 --json; then
+  has_figures ratio ratio_low ratio_high ratio_plain task_us plain_us traced_us n tasks
+  expect "at least as many tasks as wanted" is_true "$(json_value tasks out.txt) >= 100"
+  expect "tasks of 100 us, more or less: $(json_value task_us out.txt)" is_true \
+    "$(json_value task_us out.txt) > 20 && $(json_value task_us out.txt) < 500"
+  expect "a ratio of two like runs: $(json_value ratio out.txt)" is_true "$(json_value ratio out.txt) > 0.3 && $(json_value ratio out.txt) < 3"
+  expect "quartiles surround it" is_true "$(json_value ratio_low out.txt) <= $(json_value ratio out.txt) && $(json_value ratio out.txt) <= $(json_value ratio_high out.txt)"
+fi
+if expect_ok env STARPU_SCHED=dmdas "${bench[@]}" trace --task-us 1 --tasks 1 --rounds 1 --json; then
+  expect "the policy is named" test "$(json_value policy out.txt)" = dmdas
+fi
+for flag in task-us tasks rounds; do
+  for bad in 0 -1 x ''; do expect_error 2 "--$flag" "${bench[@]}" trace --$flag="$bad"; done
+done
+expect_error 2 'more than 10000' "${bench[@]}" trace --task-us 10001
+expect_error 2 "did you mean 'trace'" "${bench[@]}" trac
+expect_error 1 'needs a CPU worker|no worker' env STARPU_NCPU=0 "${bench[@]}" trace
+finish

@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# tessera-sim gemm on StarPU's sirocco (4 equal GPUs behind one link): the same time twice, close to the bound with and
+# without a limit on memory, C goes home once, no stock policy is faster; too small a limit is one clear line.
+# usage: bash sim_gemm.sh TESSERA_SIM MODELS SCRATCH
+set -euo pipefail
+source "$(dirname "$0")/app_common.sh.inc"
+source "$(dirname "$0")/app_json.sh.inc"
+begin "$@"
+models=$source
+[ -f "$models/bus/sirocco.platform.xml" ] || skip "StarPU's published machines are not in $models"
+mkdir -p sirocco/bus sirocco/codelets/45  # one machine alone, as tessera simulate copies it
+cp "$models"/bus/sirocco.* sirocco/bus/
+cp "$models"/codelets/45/*.sirocco sirocco/codelets/45/
+export TESSERA_CACHE=$scratch/cache STARPU_PERF_MODEL_DIR=$scratch/models STARPU_HOSTNAME=sirocco
+export STARPU_NCUDA=4 STARPU_NCPU=0 STARPU_NOPENCL=0
+unset STARPU_LIMIT_CUDA_MEM STARPU_PERF_MODEL_PATH
+n=9600 c_bytes=$((9600 * 9600 * 4))
+gemm=("$program" --log=root.thres:warning gemm --n $n --tile 960 --json)
+
+fresh() { rm -rf models; cp -r sirocco models; }  # StarPU writes into the folder that it reads
+# product NAME ARGUMENTS...: NAME.out holds what it wrote.
+product() {
+  local name=$1; shift
+  fresh
+  expect_ok "${gemm[@]}" "$@" || { finish; exit 1; }
+  cp out.txt "$name.out"
+}
+value() { json_value "$2" "$1.out"; }  # NAME KEY
+sum_bytes() {  # NAME FROM TO
+  tail -n 1 "$1.out" | { grep -oE "\"bytes\":[0-9]+,\"from\":\"$2\",\"to\":\"$3\"" || true; } | tr ':' ',' |
+    awk -F, '{ s += $2 } END { printf "%.0f\n", s }'
+}
+
+# --- the same twice, near the bound ---
+product core; product again; product little --gpu-memory 120M
+expect "two simulations are the same: $(value core seconds), $(value again seconds) s" cmp -s core.out again.out
+for run in core little; do
+  note "$run: $(value $run seconds) s, efficiency $(value $run efficiency), q $(value $run q), $(value $run policy)"
+  tail -n 1 $run.out >last.json
+  expect "the last line of $run is JSON" valid_json last.json
+  expect "it is simulated" grep -q '"simulated":true' last.json
+  # C goes home once; where memory was short a tile now and then once more.
+  home=$(sum_bytes $run 'CUDA [0-9]' 'NUMA 0')
+  expect "$run: $home bytes on the way home" is_true "$home >= $c_bytes && $home <= 1.1 * $c_bytes"
+  for share in $(grep -oE '"share":[0-9.]+' last.json | cut -d: -f2); do
+    expect "equal GPUs have equal shares ($share)" is_true "$share > 0.24 && $share < 0.26"
+  done
+done
+expect "four GPUs had half of A and of B each" is_true "$(sum_bytes core 'NUMA 0' 'CUDA [0-9]') >= 4 * $c_bytes"
+# Measured 0.851; 0.705 and 1.59.
+expect "efficiency in core ($(value core efficiency))" is_true "$(value core efficiency) >= 0.82 && $(value core efficiency) <= 1"
+expect "efficiency in 120M ($(value little efficiency))" is_true "$(value little efficiency) >= 0.66"
+expect "traffic in 120M ($(value little q))" is_true "$(value little q) <= 1.7"
+for bytes in $(sed -nE '$s/.*"per_node":\[0,([0-9,]+)\].*/\1/p' little.out | tr ',' ' '); do
+  expect "memory in use ($bytes)" is_true "$bytes > 0 && $bytes <= 120 * 1024 * 1024"
+done
+
+# --- no stock policy with tasks in plain order is faster; in core the order in blocks is not slower under any ---
+for policy in dmda dmdas lws eager; do
+  export STARPU_SCHED=$policy
+  product $policy; product $policy.plain --plain; product $policy.little --plain --gpu-memory 120M
+  unset STARPU_SCHED
+  in_core=$(value $policy seconds) plain=$(value $policy.plain seconds) little=$(value $policy.little seconds)
+  note "$policy: $in_core s, in plain order $plain s, with 120M $little s"
+  expect "$policy is what ran" test "$(value $policy policy)" = $policy
+  expect "$policy is not slower in blocks" is_true "$in_core <= 1.02 * $plain"
+  expect "$policy in plain order is slower than ours" is_true "$plain > $(value core seconds)"
+  expect "so it is in 120M" is_true "$little > $(value little seconds)"
+done
+
+# --- transposed, in doubles, C read; limits: three tiles are the least ---
+product other --ta --tb --beta 0.5 --dtype f64 --gpu-memory 120M --n 4800
+expect "A, B and C go to the GPUs" is_true "$(sum_bytes other 'NUMA 0' 'CUDA [0-9]') > 3 * 8 * 4800 * 4800"
+product least --gpu-memory 11M --n 4800
+fresh
+expect_error 1 'a memory limit of 8388608 bytes is too small: .*gemm_f32.* needs 11059200 bytes' "${gemm[@]}" --gpu-memory 8M
+expect "the least that works is named" grep -q '^hint: the least that works is 11M' err.txt
+
+# --- what ran when ---
+product traced --trace t.json
+expect "t.json is JSON" valid_json t.json
+expect "1000 tasks are in it ($(grep -c '"cat":"op"' t.json))" test "$(grep -c '"cat":"op"' t.json)" = 1000
+expect "the trace changes no time" test "$(value traced seconds)" = "$(value core seconds)"
+finish
