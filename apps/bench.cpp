@@ -185,6 +185,7 @@ Command add_bench(CLI::App& app) {
     struct Flags {
         CommonOptions common;
         TraceBench trace;
+        ProductBench product;
         int64_t tasks = 20000, n = 2048;
         int rounds = 15, repeat = 4;
     };
@@ -206,16 +207,21 @@ Command add_bench(CLI::App& app) {
     trace->add_option("--tasks", f->trace.tasks, "In each turn; a round has three")
         ->capture_default_str()
         ->check(whole_number(1));
-    for (CLI::App* sub : {overhead, product, trace}) {
+    CLI::App* whole =
+        app.add_subcommand("product", "One n x n product on all cores against bare BLAS on as many threads");
+    whole->add_option("--n", f->product.n)->capture_default_str()->check(whole_number(1));
+    whole->add_option("--tile", f->product.tile, "0 chooses")->capture_default_str()->check(whole_number(0));
+    for (CLI::App* sub : {overhead, product, trace, whole}) {
         sub->add_option("--rounds", f->rounds, "Interleaved repetitions")
             ->capture_default_str()
             ->check(whole_number(1));
         sub->add_flag("--json", f->common.json, "Last line of stdout is one JSON object");
     }
-    return [f, overhead, trace] {
-        f->trace.rounds = f->rounds;
+    return [f, overhead, trace, whole] {
+        f->trace.rounds = f->product.rounds = f->rounds;
         const auto j = overhead->parsed() ? bench_overhead(f->common, f->tasks, f->rounds)
                        : trace->parsed()  ? bench_trace(f->common, f->trace)
+                       : whole->parsed()  ? bench_product(f->common, f->product)
                                           : bench_gemm(f->common, f->n, f->rounds, f->repeat);
         Table table({"figure", "value"});
         for (auto& [key, value] : j.items())

@@ -30,4 +30,10 @@ struct TraceBench {
 };
 nlohmann::json bench_trace(const CommonOptions&, const TraceBench&);
 
+struct ProductBench {
+    int64_t n = 4096, tile = 0;  // 0: chosen
+    int rounds = 9;
+};
+nlohmann::json bench_product(const CommonOptions&, const ProductBench&);
+
 }  // namespace tessera

@@ -74,7 +74,7 @@ class Axes:
         p.path([(self.left, self.lower), (self.right, self.lower)], pale)
         for value, label in x_ticks:
             p.path([(self.x(value), self.lower), (self.x(value), self.lower + 5)], pale)
-            p.text(self.x(value), self.lower + 22, label, "middle")
+            p.text(self.x(value), self.lower + 22, label, "middle", size=font - 3)
 
     def line(self, points, color, width=2.0, more=""):
         at = [(self.x(x), self.y(y)) for x, y in points]
@@ -158,7 +158,7 @@ def memory(rows):
     p.text(70, 26, "Efficiency over the memory limit: sirocco, 4 GPUs, n = 19200, f32", size=font + 1, more=' font-weight="bold"')
     p.text(70, 50, "simulated; i j k: one task after another, as all without \"blocks\"", color=pale, size=font - 2)
     axes = Axes(p, 70, 720, 70, 470, (140, 4400), 1.0)
-    axes.frame([(v, k or "none") for k, v in limits.items()], [(v / 5, f"{v / 5:.1f}") for v in range(6)])
+    axes.frame([(v, (k or "none") if k != "200M" else "") for k, v in limits.items()], [(v / 5, f"{v / 5:.1f}") for v in range(6)])
     p.text(395, 522, "memory of each GPU that may be used, bytes (binary units)", "middle")
     p.parts.append(f'<text transform="translate(20 270) rotate(-90)" text-anchor="middle" fill="{ink}" font-size="{font}">E = bound / time</text>')
     labels = []

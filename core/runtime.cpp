@@ -62,10 +62,10 @@ std::string default_policy(bool blocked) {
 
 // What is being added to must not be written home early. In little memory tiles are allocated one by one: they are
 // about as large as the pieces that StarPU would cut them from, and what it cannot use of those would be missing.
-void prepare_blocks() {
+void prepare_blocks(bool short_of_memory) {
     set_default("STARPU_MINIMUM_CLEAN_BUFFERS", "0");
     set_default("STARPU_TARGET_CLEAN_BUFFERS", "0");
-    if (std::getenv("STARPU_LIMIT_CUDA_MEM")) set_default("STARPU_SUBALLOCATOR", "0");
+    if (short_of_memory || std::getenv("STARPU_LIMIT_CUDA_MEM")) set_default("STARPU_SUBALLOCATOR", "0");
 }
 
 // StarPU only warns about a policy it does not know, and uses another.
@@ -166,7 +166,7 @@ Runtime::Runtime(const RuntimeOptions& options) : config_(read_config(environ)),
     check_policy();
     check_swap(options);
     set_limits(options);
-    if (options.blocked) prepare_blocks();
+    if (options.blocked) prepare_blocks(options.short_of_memory);
     set_default("STARPU_SCHED", default_policy(options.blocked));
     set_default("STARPU_SILENT", "1");
     if (!std::getenv("STARPU_HOME") && !std::getenv("STARPU_PERF_MODEL_DIR")) {

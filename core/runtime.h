@@ -15,7 +15,8 @@ struct RuntimeOptions {
     std::string swap;                          // folder for what does not fit
     int cpu_workers = -1;                      // -1: as StarPU's variables say
     bool streamed = false;  // host_memory_bytes and swap are kept by who asks, not by StarPU (codelets/tile_io.h)
-    bool blocked = false;   // plans are in blocks that fill memories (core/blocks.h): defaults for that
+    bool short_of_memory = false;  // the work does not fit into the GPUs' memories together
+    bool blocked = false;          // plans are in blocks that fill memories (core/blocks.h): defaults for that
 };
 
 struct WorkerInfo {

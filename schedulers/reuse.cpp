@@ -43,7 +43,19 @@ void each_handle(starpu_task* task, F&& f) {
 }
 int64_t bytes_of(Handle h) { return int64_t(starpu_data_get_size(h)); }
 
-bool valid_on(Handle h, unsigned node) {
+// StarPU 1.4 counts what was prefetched for a task, and never evicts it for a prefetch until the task has run; but for
+// data that the task only writes it forgets to count down. So for such a task its inputs are asked for one by one.
+void prefetch(starpu_task* task, unsigned node) {
+    bool only_writes = false;
+    each_handle(task, [&](Handle, starpu_data_access_mode mode) { only_writes = only_writes || !(mode & STARPU_R); });
+    if (!only_writes) starpu_prefetch_task_input_on_node_prio(task, node, task->priority);
+    else
+        each_handle(task, [&](Handle h, starpu_data_access_mode mode) {
+            if (mode & STARPU_R) starpu_data_prefetch_on_node_prio(h, node, 1, task->priority);
+        });
+}
+
+bool expected_on(Handle h, unsigned node) {
     int allocated = 0, valid = 0, requested = 0;
     starpu_data_query_status(h, int(node), &allocated, &valid, &requested);
     return valid || requested;
@@ -155,7 +167,7 @@ class Reuse {
         // Only this worker takes what it staged, so these tasks are still there.
         if (prefetch_ && starpu_memory_nodes_get_count() > 1)
             for (starpu_task* t : fresh)
-                if (t != task) starpu_prefetch_task_input_on_node_prio(t, node, t->priority);
+                if (t != task) prefetch(t, node);
         if (task) starpu_task_set_implementation(task, fastest_implementation(task, worker));
         return task;
     }
@@ -246,9 +258,10 @@ class Reuse {
             device.uses.erase(it);
         });
     }
+    // Complete tiles count until their way home is asked for; StarPU can evict them when they are there.
     void forget_those_at_home(Device& device) {
         while (!device.leaving.empty() &&
-               (device.node == STARPU_MAIN_RAM || valid_on(device.leaving.front(), STARPU_MAIN_RAM))) {
+               (device.node == STARPU_MAIN_RAM || expected_on(device.leaving.front(), STARPU_MAIN_RAM))) {
             drop(device, device.leaving.front());
             device.leaving.pop_front();
         }
@@ -336,7 +349,7 @@ class Reuse {
     double missing_us(starpu_task* task, const Device& device) const {
         double us = 0;
         each_handle(task, [&](Handle h, starpu_data_access_mode mode) {
-            if ((mode & STARPU_R) && !device.held.contains(h) && !valid_on(h, device.node))
+            if ((mode & STARPU_R) && !device.held.contains(h) && !expected_on(h, device.node))
                 us += starpu_data_expected_transfer_time(h, device.node, mode);
         });
         return us;
@@ -370,7 +383,7 @@ class Reuse {
             int missing = 0;
             Handle only = nullptr;
             each_handle(task, [&](Handle h, starpu_data_access_mode mode) {
-                if ((mode & STARPU_R) && !device.held.contains(h) && !valid_on(h, device.node)) ++missing, only = h;
+                if ((mode & STARPU_R) && !device.held.contains(h) && !expected_on(h, device.node)) ++missing, only = h;
             });
             if (missing == 0) return it;
             if (missing == 1) ++unlocked.try_emplace(only, 0, it).first->second.first;
