@@ -12,6 +12,7 @@
 
 #include "apps/all_ops.h"
 #include "apps/calibrate.h"
+#include "apps/gemm.h"
 #include "apps/peaks.h"
 #include "apps/scratch.h"
 #include "apps/table.h"
@@ -30,7 +31,8 @@ struct Flags {
     TrainFlags train;  // --all takes --machine, --json and --quiet from them
     std::string save;
     int64_t samples = 12;
-    bool reset = false, all = false;
+    bool reset = false, all = false, training = false, product = false;
+    GemmFlags gemm;
 };
 
 // Where the results are kept. StarPU's files and ours bear the name, too.
@@ -159,6 +161,18 @@ CalibrationResult measure_training(const TrainFlags& f, const Measure& measure) 
     return measure(setup.runtime, setup.plans(), step);
 }
 
+CalibrationResult measure_gemm(GemmFlags f, const Measure& measure) {
+    check_gemm_flags(f);
+    const DType dtype = parse_dtype(f.dtype);
+    const Matrix a{nullptr, f.ta ? f.k : f.m, f.ta ? f.m : f.k, 0, dtype},
+        b{nullptr, f.tb ? f.n : f.k, f.tb ? f.k : f.n, 0, dtype}, c{nullptr, f.m, f.n, 0, dtype};
+    const Runtime runtime(f.common.runtime());
+    const int64_t tile = f.tile == "auto" ? choose_tile(f, runtime, nullptr, a, b, c) : std::stoll(f.tile);
+    const ProductParams params(a, b, c, f.gemm(), tile);
+    const Plan plan = product_plan(params.a, params.b, params.c, f.gemm(), {});
+    return measure(runtime, {&plan}, {});
+}
+
 CalibrationResult measure_all_ops(const CommonOptions& common, const Measure& measure) {
     const AllOps ops;
     const Runtime runtime(common.runtime());
@@ -184,7 +198,7 @@ void print_result(const CalibrationResult& r, double seconds, const std::filesys
 int run(Flags f) {
     const Config config = read_config(environ);
     const auto folder = folder_of(f.train.common.machine, config);
-    f.train.common.machine.clear();  // it has named where to keep models; none are used
+    f.train.common.machine.clear(), f.gemm.common.machine.clear();  // it has named where to keep models; none are used
     make_folder(folder, "the cache folder");
     if (!f.save.empty()) {
         make_folder(f.save, "--save:");
@@ -205,7 +219,9 @@ int run(Flags f) {
         if (!f.save.empty()) save_machine(machine, f.save);
         return r;
     };
-    const CalibrationResult r = f.all ? measure_all_ops(f.train.common, measure) : measure_training(f.train, measure);
+    const CalibrationResult r = f.all       ? measure_all_ops(f.train.common, measure)
+                                : f.product ? measure_gemm(f.gemm, measure)
+                                            : measure_training(f.train, measure);
     print_result(r, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), folder, f);
     return 0;
 }
@@ -223,7 +239,8 @@ void add_measuring_flags(CLI::App& app, Flags& f) {
 
 }  // namespace
 
-static CLI::App* add_flags(CLI::App& app, Flags& f) {
+// Sets what of its flags is known only when they are parsed.
+static void add_flags(CLI::App& app, Flags& f) {
     CommonOptions& common = f.train.common;
     app.add_flag("--all", f.all, "Every op at its declared sizes, instead of a command's tasks");
     add_measuring_flags(app, f);
@@ -236,7 +253,14 @@ static CLI::App* add_flags(CLI::App& app, Flags& f) {
     CLI::App* train = app.add_subcommand("train", "The tasks of a training step and of an evaluation");
     add_train_flags(*train, f.train);
     add_measuring_flags(*train, f);
-    return train;
+    train->parse_complete_callback([&f] { f.training = true; });
+    CLI::App* product = app.add_subcommand("gemm", "The tasks of a product");
+    add_gemm_flags(*product, f.gemm);
+    add_measuring_flags(*product, f);
+    product->parse_complete_callback([&f] {
+        f.product = true;
+        f.train.common = f.gemm.common;  // what is common to all forms is looked up there
+    });
 }
 
 // The flags of the calibration that the machine's facts name, or nothing if they name none that can be read.
@@ -246,11 +270,11 @@ static std::optional<Flags> flags_of(const std::string& command) {
     Flags f;
     CLI::App app;
     app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-    CLI::App* train = add_flags(app, f);
+    add_flags(app, f);
     try {
         app.parse(command.substr(prefix.size()));
     } catch (const CLI::ParseError&) { return std::nullopt; }
-    if (f.all == train->parsed()) return std::nullopt;
+    if (f.all + f.training + f.product != 1) return std::nullopt;
     return f;
 }
 
@@ -271,7 +295,11 @@ std::vector<Finding> check_with_drift(const Machine& machine, const Config& conf
         return CalibrationResult{};
     };
     if (flags->all) measure_all_ops(flags->train.common, measure);
-    else {
+    else if (flags->product) {
+        GemmFlags product = flags->gemm;
+        product.common.machine.clear();
+        measure_gemm(product, measure);
+    } else {
         TrainFlags train = flags->train;
         train.common.machine.clear();
         measure_training(train, measure);
@@ -281,11 +309,12 @@ std::vector<Finding> check_with_drift(const Machine& machine, const Config& conf
 
 Command add_calibrate(CLI::App& app) {
     auto flags = std::make_shared<Flags>();
-    CLI::App* train = add_flags(app, *flags);
-    return [flags, train] {
-        if (flags->all && train->parsed())
-            throw UsageError("--all measures every op: it does not go with train", "give one of them");
-        if (!flags->all && !train->parsed())
+    add_flags(app, *flags);
+    return [flags] {
+        const bool command = flags->training || flags->product;
+        if (flags->all && command)
+            throw UsageError("--all measures every op: it does not go with train or gemm", "give one of them");
+        if (!flags->all && !command)
             throw UsageError("calibrate needs to know what to measure",
                              "name a command, e.g. tessera calibrate train mlp --batch 256, or give --all");
         return run(*flags);

@@ -221,6 +221,7 @@ nlohmann::json run_in_memory(const GemmFlags& f, const Runtime& runtime) {
     ProductMachine m = product_machine(runtime, machine.get(), inner.cost.flops, known);
     options.devices = m.blocks;
     Product product(runtime, a.matrix, b.matrix, c.matrix, options);
+    if (!product.empty()) f.common.write_dag(product.plan());
     r.setup_seconds = now_s() - start;
     measure(product, trace, r, f.repeat, [&] {
         if (f.beta != 0) c.generate(f, 3);

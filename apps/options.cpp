@@ -10,6 +10,7 @@
 #include "apps/chrome_trace.h"
 #include "apps/gantt.h"
 #include "apps/scratch.h"
+#include "apps/table.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "models/machine.h"
@@ -130,6 +131,15 @@ ExecutorOptions CommonOptions::executor(const Config& config, Trace* recorder) c
     o.steps_in_flight = config.steps_in_flight;
     o.trace = recorder;
     return o;
+}
+
+void CommonOptions::write_dag(const Plan& plan) const {
+    if (!dag.empty()) write_file(dag, to_dot(plan, deterministic));
+    if (!dag_stats) return;
+    const DagStats s = tessera::dag_stats(plan, estimated_times(plan), deterministic);
+    std::cout << "one step, estimated from flops and bytes: " << s.tasks << " tasks, " << s.edges
+              << " dependencies, T1 " << human_seconds(s.t1) << ", Tinf " << human_seconds(s.t_inf) << ", T1/Tinf "
+              << fixed(s.parallelism(), 2) << ", width " << s.width << "\n";
 }
 
 CLI::Validator whole_number(int64_t least) {

@@ -23,6 +23,7 @@ struct CommonOptions {
     ExecutorOptions executor(const Config&, Trace* = nullptr) const;
     std::unique_ptr<Trace> make_trace() const;  // null if nothing wants one; needs a Runtime
     void check_outputs() const;                 // now, not after the run: can the files be written?
+    void write_dag(const Plan&) const;          // --dag, --dag-stats
     void write_trace(const Trace*, const std::vector<const Plan*>&) const;
 
  private:

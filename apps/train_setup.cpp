@@ -187,14 +187,4 @@ std::map<std::string, std::string> TrainSetup::facts() const {
         {"seed", std::to_string(flags.common.seed)}};
 }
 
-void TrainSetup::write_dag() const {
-    const Plan& plan = executor.plan(trainer.plan());
-    if (!flags.common.dag.empty()) write_file(flags.common.dag, to_dot(plan, flags.common.deterministic));
-    if (!flags.common.dag_stats) return;
-    const DagStats s = dag_stats(plan, estimated_times(plan), flags.common.deterministic);
-    std::cout << "one step, estimated from flops and bytes: " << s.tasks << " tasks, " << s.edges
-              << " dependencies, T1 " << human_seconds(s.t1) << ", Tinf " << human_seconds(s.t_inf) << ", T1/Tinf "
-              << fixed(s.parallelism(), 2) << ", width " << s.width << "\n";
-}
-
 }  // namespace tessera

@@ -41,7 +41,7 @@ struct TrainSetup {
     const Dataset& held_out() const { return data.test.count > 0 ? data.test : data.validation; }
     std::map<std::string, std::string> facts() const;  // what a checkpoint must agree on with the run that resumes it
     std::vector<const Plan*> plans() const;
-    void write_dag() const;  // --dag, --dag-stats
+    void write_dag() const { flags.common.write_dag(executor.plan(trainer.plan())); }
 };
 
 }  // namespace tessera

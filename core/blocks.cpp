@@ -29,7 +29,7 @@ std::vector<int64_t> apportion(int64_t total, const std::vector<double>& shares)
 
 // Where sorted shares are divided into strips so that the sum of half perimeters is least: a strip of k devices with
 // share s in sum is s wide and each device's part in it spans that width.
-std::vector<std::vector<size_t>> strips_of(const std::vector<double>& shares) {
+std::vector<std::vector<size_t>> strips_of(int64_t rows, int64_t cols, const std::vector<double>& shares) {
     std::vector<size_t> order(shares.size());
     std::iota(order.begin(), order.end(), size_t(0));
     std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return shares[a] > shares[b]; });
@@ -41,7 +41,7 @@ std::vector<std::vector<size_t>> strips_of(const std::vector<double>& shares) {
         for (size_t first = 0; first < end; ++first) {
             double width = 0;
             for (size_t i = first; i < end; ++i) width += shares[order[i]];
-            const double cost = best[first] + width * double(end - first) + 1;
+            const double cost = best[first] + double(cols) * width * double(end - first) + double(rows);
             if (cost < best[end]) best[end] = cost, begin[end] = first;
         }
     std::vector<std::vector<size_t>> strips;
@@ -57,7 +57,7 @@ std::vector<int> assign_tiles(int64_t rows, int64_t cols, const std::vector<doub
     const double sum = std::accumulate(shares.begin(), shares.end(), 0.0);
     std::vector<double> part;
     for (double s : shares) part.push_back(s / sum);
-    const auto strips = strips_of(part);
+    const auto strips = strips_of(rows, cols, part);
     std::vector<double> widths;
     for (const auto& strip : strips) {
         widths.push_back(0);
@@ -137,6 +137,28 @@ int written_tile(const TaskSpec& t) {
     return tile;
 }
 
+// By its shapes and work: C is m x n, one tile that is read m x k, another k x n, each maybe transposed, and there are
+// 2 m n k flops at least. Core knows no op; a task with that much work on what it reads is worth the order, whatever it
+// is.
+bool multiplies(const Plan& plan, const TaskSpec& t, int written) {
+    const PlanTile& c = plan.tiles[size_t(written)];
+    std::vector<const PlanTile*> read;
+    for (const TileUse& u : t.tiles)
+        if (u.access == Access::read) read.push_back(&plan.tiles[size_t(u.tile)]);
+    const auto other = [](const PlanTile& tile, int64_t extent) {  // of a tile with that extent, or 0
+        return tile.rows == extent ? tile.cols : tile.cols == extent ? tile.rows : 0;
+    };
+    for (const PlanTile* a : read)
+        for (const PlanTile* b : read) {
+            if (a == b) continue;
+            for (int64_t k : {other(*a, c.rows), a->rows})
+                if (k > 0 && a->rows * a->cols == c.rows * k && b->rows * b->cols == k * c.cols &&
+                    (b->rows == k || b->cols == k) && t.cost.flops >= 2.0 * double(c.rows) * double(c.cols) * double(k))
+                    return true;
+        }
+    return false;
+}
+
 // The node's tasks [begin, end) as chains, or nothing if it is no product.
 std::optional<std::vector<Chain>> chains_of(const Plan& plan, size_t begin, size_t end) {
     std::map<int, size_t> known;
@@ -144,7 +166,7 @@ std::optional<std::vector<Chain>> chains_of(const Plan& plan, size_t begin, size
     int value = -1;
     for (size_t i = begin; i < end; ++i) {
         const int tile = written_tile(plan.tasks[i]);
-        if (tile < 0) return {};
+        if (tile < 0 || !multiplies(plan, plan.tasks[i], tile)) return {};
         const PlanTile& t = plan.tiles[size_t(tile)];
         if (value >= 0 && t.value != value) return {};
         value = t.value;

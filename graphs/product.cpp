@@ -21,6 +21,9 @@ void check_matrix(const Matrix& m, const std::string& name) {
                " columns");
     const int64_t ld = std::max<int64_t>({m.ld, m.cols, 1});
     if (m.rows > std::numeric_limits<int64_t>::max() / 8 / ld) refuse("has more bytes than there can be");
+    if (ld > std::numeric_limits<int32_t>::max())  // BLAS takes int, StarPU uint32_t
+        refuse("has leading dimension " + std::to_string(ld) + ", more than the " +
+               std::to_string(std::numeric_limits<int32_t>::max()) + " there may be");
 }
 
 Param param(const char* name, const Matrix& m, std::vector<int64_t> rows, std::vector<int64_t> cols) {

@@ -188,11 +188,17 @@ class Reuse {
             else drop(device, h);
         });
         --device.in_flight;
-        const auto it = pending_.find(task);
-        if (it == pending_.end()) return;
-        Device& planned = devices_[size_t(it->second.device)];
-        planned.backlog_us = std::max(0.0, planned.backlog_us - it->second.us);
-        pending_.erase(it);
+        if (const auto it = pending_.find(task); it != pending_.end()) {
+            Device& planned = devices_[size_t(it->second.device)];
+            planned.backlog_us = std::max(0.0, planned.backlog_us - it->second.us);
+            pending_.erase(it);
+        }
+        if (!pending_.empty()) return;
+        // Handles may be unregistered once no task is left: nothing of the plan is kept in mind.
+        for (Device& d : devices_) {
+            for (Handle h : d.leaving) drop(d, h);
+            d.leaving.clear();
+        }
     }
 
  private:

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <set>
 #include <string>
 
@@ -90,8 +91,9 @@ struct ProductCase {
         const GemmOptions& o = options;
         const Matrix a{nullptr, o.ta ? k : m, o.ta ? m : k}, b{nullptr, o.tb ? n : k, o.tb ? k : n}, c{nullptr, m, n};
         const ProductParams params(a, b, c, o, tile);
-        return {product_plan(params.a, params.b, params.c, o, {}),
-                product_plan(params.a, params.b, params.c, o, devices)};
+        Planned p{product_plan(params.a, params.b, params.c, o, {}), {}};
+        block_products(p.blocked = p.plain, devices);
+        return p;
     }
     int64_t tile_bytes() const {
         const auto longest = [&](int64_t extent) { return cut(extent, tile)[0]; };
@@ -249,6 +251,20 @@ TEST(BlockProducts, BlocksOfADeviceFollowEachOther) {
             if (next != life.end()) { EXPECT_LT(when.second, next->second.first) << "three blocks at once"; }
         }
     }
+}
+
+TEST(BlockProducts, LoadsAreSpreadEvenlyOverABlock) {
+    const ProductCase c{48, 48, 160, 8, {}, {{1, 1, 0, 0}}, ""};  // 6 x 6 tiles of C, 20 steps: 12 loads in 36 tasks
+    const Plan plan = c.plans().blocked;
+    std::set<int> seen;
+    std::vector<int64_t> loads;
+    for (const TaskSpec& t : plan.tasks) {
+        loads.push_back(0);
+        for (const TileUse& u : t.tiles) loads.back() += u.access == Access::read && seen.insert(u.tile).second;
+    }
+    for (size_t i = 72; i + 72 < loads.size(); ++i)
+        EXPECT_LE(std::accumulate(loads.begin() + int64_t(i), loads.begin() + int64_t(i) + 6, int64_t(0)), 4)
+            << "in 6 tasks from " << i;
 }
 
 TEST(BlockProducts, WithoutDevicesOrSpeedNothingChanges) {

@@ -161,7 +161,7 @@ TEST(Machine, TemporariesOfTheKilledGoWhenFactsAreChanged) {
     fs::create_directories(scratch.path / "codelets" / "45");
     const fs::path stale[] = {scratch.path / "tessera.json.tmp-999999999",
                               scratch.path / "codelets" / "45" / "gemm_f32.here.tmp-999999999"};
-    const fs::path alive = scratch.path / ("tessera.json.tmp-" + std::to_string(getpid()));
+    const fs::path alive = scratch.path / ("other.json.tmp-" + std::to_string(getpid()));
     for (const fs::path& p : stale) write_file(p, "x");
     write_file(alive, "x");
     change_facts(scratch.path, [](MachineFacts& facts) { facts.description = "changed"; });

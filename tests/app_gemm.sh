@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Products in memory, from files and on disk are right (--verify checks in double); what cannot be is one clear line, and
+# no file is left under its final name.
+set -euo pipefail
+source "$(dirname "$0")/app_common.sh.inc"
+begin "$@"
+source "$source/tests/app_json.sh.inc"
+gemm=("$program" gemm)
+
+# npy FILE ROWS COLS [TYPE [ORDER]]: a matrix of zeros and one row of bytes that are finite numbers.
+npy() {
+  local header="{'descr': '${4:-<f4}', 'fortran_order': ${5:-False}, 'shape': ($2, $3), }" size
+  [[ ${4:-<f4} == "<f8" ]] && size=8 || size=4
+  printf '\x93NUMPY\x01\x00\x76\x00%-117s\n' "$header" >"$1"
+  head -c $(($2 * $3 * size)) /dev/zero >>"$1"
+}
+
+for shape in "--n 1" "--m 300 --n 7 --k 65" "--m 65 --n 300 --k 130 --ta" "--m 65 --n 130 --k 300 --tb --alpha -1" \
+  "--n 200 --ta --tb --beta 0.5" "--n 150 --dtype f64 --beta 1" "--n 150 --dtype bf16 --tile 64" "--n 300 --tile 64 --repeat 2 --beta -1"; do
+  # shellcheck disable=SC2086
+  expect_ok "${gemm[@]}" $shape --verify --json && expect "$shape: verified" grep -q '"verified":"every element' out.txt
+done
+expect_ok "${gemm[@]}" --n 1100 --verify --json && expect "large ones by Freivalds' check" grep -q '"verified":"Freivalds' out.txt
+for policy in reuse list lws dmdas eager; do
+  STARPU_SCHED=$policy expect_ok "${gemm[@]}" --n 260 --tile 64 --beta 1 --verify || true
+done
+expect_ok "${gemm[@]}" --n 200 --tile 64 --plain --verify --trace t.json --gantt g.svg && expect "a trace" test -s t.json -a -s g.svg
+
+# --- files ---
+npy a.npy 40 30; npy b.npy 30 20; npy d.npy 40 30 '<f8'; npy fortran.npy 40 30 '<f4' True
+expect_ok "${gemm[@]}" --a a.npy --b b.npy --out c.npy --verify && expect "the result is there" test "$(stat -c %s c.npy)" = $((128 + 40 * 20 * 4))
+expect_ok "${gemm[@]}" --a a.npy --ta --b a.npy --out square.npy || true
+mkdir swap
+expect_ok "${gemm[@]}" --a a.npy --b b.npy --out c2.npy --verify --host-memory 1M --swap swap && expect "the same on disk" cmp c.npy c2.npy
+head -c 100 a.npy >cut.npy; head -c -4 a.npy >short.npy
+expect_error 1 "'?cut.npy" "${gemm[@]}" --a cut.npy --b b.npy
+expect_error 1 "'?short.npy" "${gemm[@]}" --a short.npy --b b.npy
+expect_error 1 "'?fortran.npy" "${gemm[@]}" --a fortran.npy --b b.npy
+expect_error 2 "d.npy.*f64" "${gemm[@]}" --a d.npy --b b.npy
+expect_error 2 "30.*40|40.*30" "${gemm[@]}" --a a.npy --b a.npy
+expect_error 2 "--m 7" "${gemm[@]}" --a a.npy --b b.npy --m 7
+expect_error 1 "nix.npy" "${gemm[@]}" --a nix.npy --n 10
+expect_error 1 "nodir" "${gemm[@]}" --n 10 --out nodir/c.npy
+expect_error 2 "bf16" "${gemm[@]}" --n 10 --dtype bf16 --out c3.npy
+expect "no output of what failed" test ! -e c3.npy -a -z "$(find . -name '*.tmp-*')"
+
+# --- on disk ---
+for shape in "--n 700" "--m 500 --n 300 --k 900 --ta --beta 0.5" "--m 300 --n 700 --k 200 --tb --alpha 2" "--n 600 --dtype f64"; do
+  # shellcheck disable=SC2086
+  expect_ok "${gemm[@]}" $shape --host-memory 2M --swap swap --verify --json &&
+    expect "$shape: tiles stay below the limit" test "$(sed -nE '$s/.*"sum":([0-9]+).*/\1/p' out.txt)" -le $((2 << 20))
+done
+expect_ok "${gemm[@]}" --n 300 --host-memory 1M --swap swap --beta 2 --repeat 2 --out kept.npy --verify || true
+expect "C that is read and written comes out, too" test "$(stat -c %s kept.npy)" = $((128 + 300 * 300 * 4))
+expect_ok "${gemm[@]}" --n 300 --beta 2 --out memory.npy --tile 100 || true
+expect_ok "${gemm[@]}" --n 300 --tile 100 --dag dag.dot --dag-stats && expect "27 tasks" grep -q "27 tasks" out.txt
+expect "nothing is left in the swap folder" test -z "$(find swap -mindepth 1)"
+expect_error 1 "least that works" "${gemm[@]}" --n 4096 --tile 1024 --host-memory 4M --swap swap
+expect_error 1 "nodir" "${gemm[@]}" --n 700 --host-memory 2M --swap nodir
+expect_error 2 "--swap" "${gemm[@]}" --n 700 --host-memory 2M
+expect_error 1 "free" "${gemm[@]}" --n 2000000 --host-memory 1G --swap swap
+
+# --- flags ---
+expect_error 2 "--n" "${gemm[@]}"
+expect_error 2 "--n" "${gemm[@]}" --n 0
+expect_error 2 "--m" "${gemm[@]}" --n 10 --m -1
+expect_error 2 "more bytes" "${gemm[@]}" --n 4611686018427387904
+expect_error 1 "allocating" "${gemm[@]}" --n 100000 --k 2000000
+expect_error 2 "--tile" "${gemm[@]}" --n 10 --tile 0
+expect_error 2 "--alpha" "${gemm[@]}" --n 10 --alpha nan
+expect_error 2 "tf32" "${gemm[@]}" --n 10 --compute tf16
+expect_error 2 "tf32" "${gemm[@]}" --n 10 --dtype f64 --compute tf32
+expect_error 2 "i32" "${gemm[@]}" --n 10 --dtype i32
+finish
