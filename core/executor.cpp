@@ -267,9 +267,9 @@ static void send_home(starpu_task* task) {
 void Executor::task_finished(void* argument) {
     starpu_task* task = starpu_task_get_current();
     auto& step = *static_cast<UnfinishedStep*>(argument);
-    // Null in a thread that ended the task later (end_later).
-    if (const TaskHint* hint = task ? hint_of(task) : nullptr; hint && hint->goes_home) send_home(task);
-    if (step.trace && task) record(*step.trace, task, step.plan, step.number);
+    if (const TaskHint* hint = hint_of(task); hint && hint->goes_home) send_home(task);
+    // A worker's events are written by that worker: not by a thread that ended its task later (end_later).
+    if (step.trace && starpu_worker_get_id() >= 0) record(*step.trace, task, step.plan, step.number);
     if (step.tasks_left.fetch_sub(1) != 1) return;
     InFlight& all = *step.all;  // the step may be gone once its end is seen
     starpu_pthread_mutex_lock(&all.mutex);
