@@ -82,7 +82,8 @@ int64_t choose_tile(const GemmFlags& f, const Runtime& runtime, Machine* machine
                     const Matrix& c) {
     const GemmOptions o = f.gemm();
     const int64_t k = o.ta ? a.rows : a.cols, longest = std::max({c.rows, c.cols, k});
-    if (!machine) return without_models(runtime, c);
+    // Cores of one memory move nothing: the largest tiles that all of them share are fastest.
+    if (!machine || runtime.cuda_workers() == 0) return without_models(runtime, c);
     std::vector<int64_t> tiles;
     for (int64_t t : candidates)
         if (t <= longest && double(longest) / double(t) <= 128) tiles.push_back(t);
@@ -99,9 +100,6 @@ int64_t choose_tile(const GemmFlags& f, const Runtime& runtime, Machine* machine
     double least = INFINITY;
     for (size_t i = 0; i < tiles.size(); ++i) {
         const ProductMachine m = product_machine(runtime, machine, tasks[i].cost.flops, model_time(*machine, tasks[i]));
-        if (std::any_of(m.devices.begin(), m.devices.end(), [](const auto& d) { return d.flops_per_s <= 0; }) &&
-            runtime.cuda_workers() == 0)
-            continue;
         double speed = 0;
         for (const auto& d : m.devices) speed += d.flops_per_s;
         if (!(speed > 0)) continue;
