@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "apps/bench.h"
 #include "apps/gemm.h"
 #include "apps/table.h"
 
@@ -16,11 +17,6 @@ std::string node_name(int64_t node) {
     char name[64];
     starpu_memory_node_get_name(unsigned(node), name, sizeof name);
     return name;
-}
-
-double median(std::vector<double> x) {
-    std::sort(x.begin(), x.end());
-    return x.empty() ? 0 : (x[x.size() / 2] + x[(x.size() - 1) / 2]) / 2;
 }
 
 // The host as one device, whose memory is the limit, behind one link for both directions: the disk.

@@ -11,22 +11,13 @@
 
 #include "codelets/load.h"
 #include "core/blocks.h"
-#include "core/random.h"
 #include "graphs/network.h"
 #include "graphs/optimizer.h"
 #include "graphs/product.h"
+#include "tests/draw.h"
 
 namespace tessera {
 namespace {
-
-// Numbers of one seed, one after another.
-struct Draw {
-    uint64_t seed, next = 0;
-    int64_t whole(int64_t low, int64_t high) {
-        return low + int64_t(random_bits(seed, 11, next++) % uint64_t(high - low + 1));
-    }
-    double real(double low, double high) { return low + (high - low) * double(random_uniform(seed, 12, next++)); }
-};
 
 // What a task is, whatever its place: two alike tasks are told apart by their order.
 std::vector<std::string> identities(const Plan& plan) {
