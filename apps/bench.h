@@ -1,20 +1,12 @@
 // apps/bench.h - what the subcommands of tessera bench share.
 #pragma once
-#include <algorithm>
 #include <chrono>
 #include <nlohmann/json_fwd.hpp>
-#include <vector>
 
 #include "apps/options.h"
+#include "core/statistics.h"
 
 namespace tessera {
-
-// The value below which `share` of `v` lies.
-inline double quantile(std::vector<double> v, double share) {
-    std::sort(v.begin(), v.end());
-    return v[std::min(v.size() - 1, size_t(double(v.size()) * share))];
-}
-inline double median(std::vector<double> v) { return quantile(std::move(v), 0.5); }
 
 template <class F>
 double time_s(F&& f) {

@@ -6,18 +6,12 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
-#include "apps/bench.h"
 #include "apps/gemm.h"
 #include "apps/table.h"
+#include "core/statistics.h"
 
 namespace tessera {
 namespace {
-
-std::string node_name(int64_t node) {
-    char name[64];
-    starpu_memory_node_get_name(unsigned(node), name, sizeof name);
-    return name;
-}
 
 // The host as one device, whose memory is the limit, behind one link for both directions: the disk.
 ProductBound disk_bound(const ProductProblem& p, double flops_per_s, const DiskRun& disk) {
@@ -42,7 +36,7 @@ nlohmann::json gemm_result(const GemmFlags& f, const Runtime& runtime, const Pro
     std::vector<nlohmann::json> traffic, shares;
     for (const auto& [from, to, bytes] : run.link_bytes) {
         moved += bytes;
-        traffic.push_back({{"from", node_name(from)}, {"to", node_name(to)}, {"bytes", bytes}});
+        traffic.push_back({{"from", node_name(unsigned(from))}, {"to", node_name(unsigned(to))}, {"bytes", bytes}});
     }
     j["bytes"] = traffic;
     if (run.disk) {
@@ -69,7 +63,7 @@ nlohmann::json gemm_result(const GemmFlags& f, const Runtime& runtime, const Pro
     }
     j["share"] = shares;
     std::vector<std::string> nodes;
-    for (size_t n = 0; n < run.peak_memory_bytes.size(); ++n) nodes.push_back(node_name(int64_t(n)));
+    for (size_t n = 0; n < run.peak_memory_bytes.size(); ++n) nodes.push_back(node_name(unsigned(n)));
     j["memory_nodes"] = nodes;
     j["peak_memory_bytes"] = {
         {"per_node", run.peak_memory_bytes},

@@ -1,7 +1,6 @@
 #include "apps/metrics.h"
 
 #include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "core/error.h"
 #include "core/file.h"
@@ -17,7 +16,7 @@ Metrics::Metrics(const std::filesystem::path& path, int64_t keep_steps) : path_(
         for (std::string line; std::getline(old, line);) {
             const auto j = nlohmann::json::parse(line, nullptr, false);
             if (!j.is_object() || !j.contains("step") || !j["step"].is_number_integer()) continue;
-            if (j["step"].get<int64_t>() < keep_steps) kept += line + "\n";
+            if (j["step"].get<int64_t>() < keep_steps) kept += line + "\n", kept_.push_back(j);
         }
     }
     write_file(path, kept);

@@ -3,8 +3,9 @@
 #pragma once
 #include <cstdio>
 #include <filesystem>
-#include <nlohmann/json_fwd.hpp>
+#include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 namespace tessera {
 
@@ -15,10 +16,12 @@ class Metrics {
     ~Metrics();
     Metrics(const Metrics&) = delete;
     void line(const nlohmann::json&);
+    const std::vector<nlohmann::json>& kept() const { return kept_; }  // of the run that this one resumes
 
  private:
     std::filesystem::path path_;
     std::FILE* file_ = nullptr;
+    std::vector<nlohmann::json> kept_;
 };
 
 }  // namespace tessera

@@ -20,14 +20,12 @@ extern "C" char** environ;
 namespace tessera {
 
 #ifndef STARPU_SIMGRID
-// StarPU aborts on a file that it cannot read: here it is one line.
+// StarPU aborts on a file that it cannot read, and a run that is killed may leave one.
 static void check_own_models() {
-    const Config config = read_config(environ);
-    const char* folder = std::getenv("STARPU_PERF_MODEL_DIR");
-    if (!folder && std::getenv("STARPU_HOME")) return;
-    const std::filesystem::path path = folder ? std::filesystem::path(folder) : model_folder(config);
-    if (std::filesystem::exists(path / "bus" / (machine_name() + ".config")))
-        check_files(Machine(path, machine_name()));
+    const std::filesystem::path folder = own_folder(read_config(environ));
+    if (!std::filesystem::exists(folder / "bus" / (machine_name() + ".config"))) return;
+    for (const std::string& line : set_damaged_aside(Machine(folder, machine_name())))
+        std::cerr << "note: " << line << std::endl;
 }
 
 // StarPU looks up models by folder and name, and writes there, too: into a copy that goes with this run.

@@ -19,8 +19,7 @@ std::unique_ptr<Machine> models_here([[maybe_unused]] const Runtime& runtime) {
 #ifdef STARPU_SIMGRID
     return std::make_unique<Machine>(folder_of_models());
 #else
-    const char* chosen = std::getenv("STARPU_PERF_MODEL_DIR");
-    const auto folder = chosen ? std::filesystem::path(chosen) : model_folder(runtime.config());
+    const auto folder = own_folder(runtime.config());
     if (!std::filesystem::exists(folder / "bus" / (machine_name() + ".config"))) return nullptr;
     return std::make_unique<Machine>(folder, machine_name());
 #endif
@@ -29,11 +28,7 @@ std::unique_ptr<Machine> models_here([[maybe_unused]] const Runtime& runtime) {
 TaskTime model_time(const Machine& machine, const TaskSpec& task) {
     const auto model = std::make_shared<ModelFile>(machine.model(task.codelet->name));
     return [model, footprint = task.footprint](const WorkerInfo& w) {
-        double least = NAN;
-        for (int k = 0; k < STARPU_MAXIMPLEMENTATIONS; ++k)
-            if (const ModelEntry* e = model->find(device_of(w), k, footprint))
-                least = std::isnan(least) ? e->mean_us * 1e-6 : std::min(least, e->mean_us * 1e-6);
-        return least;
+        return 1e-6 * model->fastest_us(device_of(w), footprint);
     };
 }
 

@@ -80,14 +80,11 @@ nlohmann::json result_of(TrainSetup& s, const Machine& machine, const Completion
                            {"transfers", t.fetch_us * 1e-6 / m.seconds},
                            {"idle", std::max(0.0, 1 - (t.busy_us + t.fetch_us) * 1e-6 / m.seconds)}});
     }
-    const auto node_name = [](int64_t node) {
-        char name[64];
-        starpu_memory_node_get_name(unsigned(node), name, sizeof name);
-        return std::string(name);
-    };
     for (const auto& [pair, bytes] : m.bytes)
         if (bytes > 0)
-            traffic.push_back({{"from", node_name(pair.first)}, {"to", node_name(pair.second)}, {"bytes", bytes}});
+            traffic.push_back({{"from", node_name(unsigned(pair.first))},
+                               {"to", node_name(unsigned(pair.second))},
+                               {"bytes", bytes}});
     const auto peak = s.trace->peak_memory_bytes();
     for (size_t n = 0; n < peak.size(); ++n) nodes.push_back(node_name(int64_t(n)));
     nlohmann::json estimates = nlohmann::json::object();

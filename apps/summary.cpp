@@ -113,10 +113,7 @@ Bound model_bound(const Runtime& runtime, const Plan& plan, const Machine& machi
             classes.push_back({0, {}});
             double best = INFINITY;
             for (size_t d = 0; d < devices.size(); ++d) {
-                double least = NAN;
-                for (int k = 0; k < STARPU_MAXIMPLEMENTATIONS; ++k)
-                    if (const ModelEntry* e = models[t.codelet].find(devices[d], k, t.footprint))
-                        least = std::isnan(least) ? e->mean_us * 1e-6 : std::min(least, e->mean_us * 1e-6);
+                const double least = 1e-6 * models[t.codelet].fastest_us(devices[d], t.footprint);
                 classes.back().time_s.push_back(least);
                 if (kinds.workers[d] > 0 && least < best) best = least;
             }

@@ -40,6 +40,7 @@ class Training {
     void take_results();
     std::string epoch_so_far() const;
     void resume_epoch(const std::string& note);
+    void resume_curves();
     void draw_curves() const;
     void print_result(double seconds);
 
@@ -84,6 +85,7 @@ Training::Training(const TrainFlags& f)
                           std::to_string(trainer_.total_steps()));
     }
     metrics_ = std::make_unique<Metrics>(f.metrics, first_step_);
+    resume_curves();
     if (runtime_.cuda_workers() > 0) starpu_profiling_status_set(STARPU_PROFILING_ENABLE);
     setup_s_ = seconds_since(start_);
 }
@@ -100,6 +102,18 @@ void Training::resume_epoch(const std::string& note) {
     if (!has("loss") || !has("correct") || !has("samples"))
         throw Error("checkpoint '" + checkpoint_->file().string() + "' does not say what its epoch had come to");
     epoch_loss_ = j["loss"], epoch_correct_ = j["correct"], epoch_samples_ = j["samples"];
+}
+
+// What the run before wrote down belongs into the picture of the whole.
+void Training::resume_curves() {
+    const auto number = [](const nlohmann::json& j, const char* key) {
+        return j.contains(key) && j[key].is_number() ? j[key].get<double>() : NAN;
+    };
+    for (const nlohmann::json& j : metrics_->kept()) {
+        const double step = number(j, "step") + 1, loss = number(j, "loss"), accuracy = number(j, "test_accuracy");
+        if (std::isfinite(loss)) curves_.step.push_back(step), curves_.loss.push_back(loss);
+        if (std::isfinite(accuracy)) curves_.epoch_step.push_back(step), curves_.accuracy.push_back(100 * accuracy);
+    }
 }
 
 void Training::take_results() {

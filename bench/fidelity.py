@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
-"""How far a simulated training step is from a real one on this machine: MLPs of three sizes, and the ranking of policies.
+"""How far a simulated run is from a real one on this machine: MLPs of three sizes, products of three sizes, and the order
+of policies by time.
 
-Each round calibrates afresh, runs, and simulates, so that the machine's drift meets all three; medians over rounds.
+Each round calibrates afresh, runs and simulates, so that the machine's drift meets all three. Real training is timed
+epoch by epoch, without the first, in which kernels are generated and pages are touched; a simulated one has as many steps
+as an epoch, and both end with all workers idle. Medians over rounds.
 usage: bench/fidelity.py [--rounds N] [--out bench/results/fidelity.csv]
 """
 import argparse, csv, datetime, json, os, pathlib, platform, statistics, subprocess, tempfile
@@ -10,49 +13,82 @@ root = pathlib.Path(__file__).resolve().parent.parent
 parser = argparse.ArgumentParser()
 parser.add_argument("--rounds", type=int, default=5)
 parser.add_argument("--tessera", default=str(root / "build" / "tessera"))
+parser.add_argument("--only", nargs="*", help="labels of cases, as they are printed")
 parser.add_argument("--out", default=str(root / "bench" / "results" / "fidelity.csv"))
 args = parser.parse_args()
 
-hidden = ["256,256", "1024,1024", "2048,2048"]
 policies = ["list", "prio", "lws", "dmdas", "eager"]
+ranked = "mlp 1024,1024"
+tie = 0.05  # policies whose real times are nearer than this have no order
+steps, epochs = 40, 7
 machine = os.uname().nodename.split(".")[0]
 
 
-def last_json(command, environment):
-    run = subprocess.run([args.tessera, *command], check=True, capture_output=True, text=True, env={**os.environ, **environment})
-    return json.loads(run.stdout.strip().splitlines()[-1])
+def tessera(*command, env):
+    run = subprocess.run([args.tessera, *command], check=True, capture_output=True, text=True, env={**os.environ, **env})
+    return run.stdout.strip().splitlines()[-1]
 
 
-def network(widths):
-    return ["train", "mlp", "--data", "digits:5120", "--batch", "256", "--hidden", widths, "--lr", "0.01", "--quiet", "--json"]
+def mlp(widths):
+    flags = ["train", "mlp", "--data", f"digits:{steps * 256}", "--batch", "256", "--hidden", widths, "--lr", "0.01", "--quiet", "--json"]
+
+    def real(env, folder):
+        metrics = pathlib.Path(folder) / "metrics.jsonl"
+        tessera(*flags, "--epochs", str(epochs), "--metrics", str(metrics), env=env)
+        lines = [json.loads(l) for l in metrics.read_text().splitlines()]
+        return statistics.median(l["seconds"] / steps for l in lines if l.get("epoch", 0) > 1)
+
+    def simulated(env):
+        return json.loads(tessera("simulate", "--machine", machine, "--", *flags, "--steps", str(steps), env=env))["step_seconds"]
+
+    return flags, real, simulated
 
 
+def gemm(n, tile):
+    flags = ["gemm", "--n", str(n), "--tile", str(tile), "--quiet", "--json"]
+
+    def real(env, folder):
+        return json.loads(tessera(*flags, "--repeat", "7", env=env))["seconds"]
+
+    def simulated(env):
+        return json.loads(tessera("simulate", "--machine", machine, "--", *flags, env=env))["seconds"]
+
+    return flags, real, simulated
+
+
+cases = {f"mlp {w}": mlp(w) for w in ("256,256", "1024,1024", "2048,2048")} | {f"gemm {n}": gemm(n, t) for n, t in ((1024, 256), (2048, 512), (4096, 1024))}
+if args.only:
+    cases = {label: cases[label] for label in args.only}
 cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.machine())
 commit = subprocess.run(["git", "-C", str(root), "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
 rows = []
 for r in range(args.rounds):
-    for widths in hidden:
+    for label, (flags, real, simulated) in cases.items():
         with tempfile.TemporaryDirectory() as cache:
             base = {"TESSERA_CACHE": cache}
-            subprocess.run([args.tessera, "calibrate", *network(widths)], check=True, capture_output=True, env={**os.environ, **base})
-            for policy in policies if widths == "1024,1024" else ["list"]:
-                environment = {**base, "STARPU_SCHED": policy}
-                real = 256 / last_json([*network(widths), "--epochs", "3"], environment)["samples_per_s"]
-                simulated = last_json(["simulate", "--machine", machine, "--", *network(widths), "--steps", "20"], environment)["step_seconds"]
-                rows.append({"round": r, "hidden": widths, "policy": policy, "real_ms": 1e3 * real, "simulated_ms": 1e3 * simulated,
-                             "error": simulated / real - 1})
+            tessera("calibrate", *flags, env=base)
+            for policy in policies if label == ranked else ["list"]:
+                env = {**base, "STARPU_SCHED": policy}
+                a, b = real(env, cache), simulated(env)
+                rows.append({"round": r, "case": label, "policy": policy, "real_ms": 1e3 * a, "simulated_ms": 1e3 * b, "error": b / a - 1})
                 print({k: round(v, 3) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
 
-for widths in hidden:
-    errors = [abs(x["error"]) for x in rows if x["hidden"] == widths and x["policy"] == "list"]
-    print(f"hidden {widths}: median |error| {100 * statistics.median(errors):.1f} %")
-ranking = {which: sorted(policies, key=lambda p: statistics.median(x[which] for x in rows if x["hidden"] == "1024,1024" and x["policy"] == p))
-           for which in ("real_ms", "simulated_ms")}
-print("policies by real time:     ", *ranking["real_ms"])
-print("policies by simulated time:", *ranking["simulated_ms"])
-with open(args.out, "a", newline="") as f:
+
+def middle(which, label, policy="list"):
+    return statistics.median(x[which] for x in rows if x["case"] == label and x["policy"] == policy)
+
+
+for label in cases:
+    errors = [x["error"] for x in rows if x["case"] == label and x["policy"] == "list"]
+    print(f"{label}: median |error| {100 * statistics.median(map(abs, errors)):.1f} %, median error {100 * statistics.median(errors):+.1f} %")
+print(f"all: median |error| {100 * statistics.median(abs(x['error']) for x in rows if x['policy'] == 'list'):.1f} %")
+if ranked in cases:
+    pairs = [(p, q) for p in policies for q in policies if middle("real_ms", ranked, p) * (1 + tie) < middle("real_ms", ranked, q)]
+    wrong = [f"{p} before {q}" for p, q in pairs if middle("simulated_ms", ranked, p) >= middle("simulated_ms", ranked, q)]
+    print(f"policies: {len(pairs)} pairs whose real times differ by more than {100 * tie:.0f} %, {len(wrong)} of them simulated the other way round", *wrong)
+with open(args.out, "w", newline="") as f:
+    f.write(f"# bench/fidelity.py --rounds {args.rounds}\n")
     out = csv.writer(f)
-    if f.tell() == 0:
-        out.writerow(["date", "commit", "cpu", "cores", *rows[0]])
+    out.writerow(["date", "commit", "cpu", "cores", *rows[0]])
     for x in rows:
         out.writerow([datetime.date.today(), commit, cpu, os.cpu_count(), *(f"{v:.4f}" if isinstance(v, float) else v for v in x.values())])

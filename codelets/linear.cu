@@ -2,7 +2,7 @@
 // One task per tile of Y and tile of I; the last one adds the bias and applies the activation while the tile is in
 // cache.
 #include "codelets/activation.h"
-#include "codelets/product.h"
+#include "codelets/cublaslt.h"
 #include "core/examples.h"
 
 namespace tessera {
@@ -56,6 +56,7 @@ struct Linear {
     }
     static constexpr auto cuda_label = "cuBLAS";
     static void cuda(Args a, In<T> x, In<T> w, In<T> b, InOut<T> y, Stream stream);
+    static void cuda_lt(Args a, In<T> x, In<T> w, In<T> b, InOut<T> y, Stream stream);
 };
 #ifdef TESSERA_CUDA
 template <class T>
@@ -73,16 +74,36 @@ void Linear<T>::cuda(Args a, In<T> x, In<T> w, In<T> b, InOut<T> y, Stream strea
     bias_activation_kernel<<<blocks_for(y.size()), threads_per_block, 0, stream>>>(a, b, y);
     check(cudaGetLastError(), name);
 }
+// Bias and relu within the product; tanh and sigmoid, which cuBLASLt does not have, by a kernel after it.
+template <class T>
+void Linear<T>::cuda_lt(Args a, In<T> x, In<T> w, In<T> b, InOut<T> y, Stream stream) {
+    const bool fused = a.activation == Activation::none || a.activation == Activation::relu;
+    const auto p = product(false, true, 1, x, w, a.first ? 0 : 1, Acc<T>{y.data, y.rows, y.cols, y.ld});
+    const T* bias = a.last && fused ? b.data : nullptr;
+    if (!cublaslt_linear(p, bias, bias && a.activation == Activation::relu, stream)) return cuda(a, x, w, b, y, stream);
+    if (!a.last || fused) return;
+    bias_activation_kernel<<<blocks_for(y.size()), threads_per_block, 0, stream>>>(a, b, y);
+    check(cudaGetLastError(), name);
+}
 #endif
+struct LinearBf16 : Linear<bf16> {
+#ifdef TESSERA_CUDA
+    static constexpr std::tuple cuda_alternatives{Named{"cuBLASLt", &Linear<bf16>::cuda_lt}};
+#endif
+};
 struct LinearF32 : Linear<float> {
     static void cpu_openblas(Args a, In<float> x, In<float> w, In<float> b, InOut<float> y) {
         with(blas::openblas, a, x, w, b, y);
     }
     static constexpr std::tuple cpu_alternatives{Named{"OpenBLAS", &cpu_openblas}};
+#ifdef TESSERA_CUDA
+    static constexpr std::tuple cuda_alternatives{Named{"cuBLASLt", &Linear<float>::cuda_lt}};
+#endif
 };
 template <class T>
-using LinearOf = std::conditional_t<std::is_same_v<T, float>, LinearF32, Linear<T>>;
-const Register<LinearF32, Linear<double>, Linear<bf16>> codelets;
+using LinearOf = std::conditional_t<std::is_same_v<T, float>, LinearF32,
+                                    std::conditional_t<std::is_same_v<T, bf16>, LinearBf16, Linear<T>>>;
+const Register<LinearF32, Linear<double>, LinearBf16> codelets;
 const Example example(codelets, layer_sizes, [](ExampleGraph& e, LayerSize s) {
     const Tensor x = e.input({s.rows, s.inputs}), w = e.input({s.outputs, s.inputs}), b = e.input({1, s.outputs});
     for (Activation a : {Activation::none, Activation::relu, Activation::tanh, Activation::sigmoid})

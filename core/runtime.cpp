@@ -145,6 +145,12 @@ void handle_abort(int) {
 
 void install_abort_handler() { std::signal(SIGABRT, handle_abort); }
 
+std::string node_name(unsigned node) {
+    char name[64];
+    starpu_memory_node_get_name(node, name, sizeof name);
+    return name;
+}
+
 std::vector<std::string> known_policies() {
     auto names = names_of(starpu_sched_get_predefined_policies());
     if (const char* library = std::getenv("STARPU_SCHED_LIB")) {

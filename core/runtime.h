@@ -49,6 +49,8 @@ class Runtime {
     RuntimeOptions options_;
 };
 
+std::string node_name(unsigned node);  // a memory node as StarPU calls it: "NUMA 0", "CUDA 1"
+
 std::vector<std::string> known_policies();
 
 // One line on stderr if the process aborts (StarPU asserts do), besides what StarPU printed.

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "core/plan.h"
+#include "core/runtime.h"
 
 namespace tessera {
 
@@ -107,11 +108,7 @@ TraceData Trace::data(const std::vector<const Plan*>& plans) const {
             first_us = std::max(first_us, d.tasks[w].front().fetch_us);
     for (auto& events : d.tasks)
         d.dropped += int64_t(std::erase_if(events, [&](const TaskEvent& e) { return e.fetch_us < first_us; }));
-    for (unsigned n = 0; n < peak_.size(); ++n) {
-        char name[64];
-        starpu_memory_node_get_name(n, name, sizeof name);
-        d.nodes.push_back(name);
-    }
+    for (unsigned n = 0; n < peak_.size(); ++n) d.nodes.push_back(node_name(n));
     for (const Plan* plan : plans) {
         auto& tasks = d.plans.emplace_back();
         for (const TaskSpec& t : plan->tasks)

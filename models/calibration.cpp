@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/random.h"
+#include "core/statistics.h"
 #include "core/trace.h"
 
 namespace tessera {
@@ -138,11 +139,6 @@ class Bench {
     Params params_;
     Plan plan_;
 };
-
-double median(std::vector<double> v) {
-    std::nth_element(v.begin(), v.begin() + int64_t(v.size() / 2), v.end());
-    return v[v.size() / 2];
-}
 
 // A neighbour that takes the core for a moment is no property of the task.
 int64_t drop_spikes(std::vector<double>& times) {

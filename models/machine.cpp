@@ -193,19 +193,24 @@ Machine copy_machine(const std::string& name, const fs::path& cache, const fs::p
     return Machine(to, from.name());
 }
 
-void check_files(const Machine& machine) {
+std::vector<std::string> set_damaged_aside(const Machine& machine) {
+    std::vector<std::string> lines;
+    const auto aside = [&](const fs::path& path, const char* reason) {
+        const fs::path to = path.string() + ".damaged";
+        std::error_code failure;
+        fs::remove_all(to, failure);
+        fs::rename(path, to, failure);
+        if (failure) throw Error(reason, "remove '" + path.string() + "': the next run measures it again");
+        lines.push_back(std::string(reason) + "; it is now '" + to.filename().string() +
+                        "' and will be measured again");
+    };
     try {
         read_bus(machine.folder() / "bus", machine.name());
-    } catch (const Error& e) {
-        throw Error(e.what(), "remove the folder '" + (machine.folder() / "bus").string() +
-                                  "': the next run measures the bus again");
-    }
+    } catch (const Error& e) { aside(machine.folder() / "bus", e.what()); }
     for (const std::string& codelet : machine.codelets()) try {
             machine.model(codelet);
-        } catch (const Error& e) {
-            throw Error(e.what(),
-                        "remove the file '" + machine.model_path(codelet).string() + "', and calibrate again");
-        }
+        } catch (const Error& e) { aside(machine.model_path(codelet), e.what()); }
+    return lines;
 }
 
 void save_machine(const Machine& machine, const fs::path& folder) {
@@ -226,11 +231,15 @@ void save_machine(const Machine& machine, const fs::path& folder) {
     write_facts(folder, facts);
 }
 
-Machine own_machine(const Config& config) {
+std::filesystem::path own_folder(const Config& config) {
     const char *models = std::getenv("STARPU_PERF_MODEL_DIR"), *home = std::getenv("STARPU_HOME");
-    const fs::path folder = models && *models ? fs::path(models)
-                            : home && *home   ? fs::path(home) / ".starpu" / "sampling"
-                                              : model_folder(config);
+    return models && *models ? fs::path(models)
+           : home && *home   ? fs::path(home) / ".starpu" / "sampling"
+                             : model_folder(config);
+}
+
+Machine own_machine(const Config& config) {
+    const fs::path folder = own_folder(config);
     const std::string name = machine_name();
     const auto there = machines_in(folder);
     if (std::find(there.begin(), there.end(), name) == there.end())

@@ -101,12 +101,14 @@ Machine open_machine(const std::string& name, const std::filesystem::path& cache
 // name stays there. Where `to` is the machine's own folder it is taken as it is. Throws as open_machine() does, and
 // Error if a bus or model file is damaged; each file is whole or absent.
 Machine copy_machine(const std::string& name, const std::filesystem::path& cache, const std::filesystem::path& to);
-// The machine that runs this: its models are where StarPU's variables say, or in model_folder(). Error with the
-// calibrate command if there is nothing yet.
+// Where the models of the machine that runs this are: where StarPU's variables say, or in model_folder().
+std::filesystem::path own_folder(const Config&);
+// The machine that runs this. Error with the calibrate command if there is nothing yet.
 Machine own_machine(const Config&);
 
-// Reads all files of its bus and models; throws Error naming the first that is damaged, and what mends it.
-void check_files(const Machine&);
+// Reads all files of its bus and models. What is damaged, as StarPU leaves it when it is killed while it writes, is
+// renamed to *.damaged, so that it is measured again. Returns a line for each.
+std::vector<std::string> set_damaged_aside(const Machine&);
 // The machine's bus, models and facts as perfmodels/NAME: `folder`'s last part is the name that they get.
 void save_machine(const Machine&, const std::filesystem::path& folder);
 

@@ -248,6 +248,16 @@ const ModelEntry* ModelFile::find(const ModelDevice& device, int implementation,
     return nullptr;
 }
 
+double ModelFile::fastest_us(const ModelDevice& device, uint32_t footprint) const {
+    double least = NAN;
+    for (const ModelArch& a : archs)
+        if (a.device == device)
+            for (int k = 0; k < int(a.implementations.size()); ++k)
+                if (const ModelEntry* e = find(device, k, footprint))
+                    least = std::isnan(least) ? e->mean_us : std::min(least, e->mean_us);
+    return least;
+}
+
 void ModelFile::set(const ModelDevice& device, int implementation, const ModelEntry& entry) {
     auto& all = arch(device).implementations;
     if (size_t(implementation) >= all.size()) all.resize(size_t(implementation) + 1);

@@ -42,6 +42,8 @@ struct ModelFile {
     std::vector<ModelArch> archs;
     ModelArch& arch(const ModelDevice&);                                                       // made if absent
     const ModelEntry* find(const ModelDevice&, int implementation, uint32_t footprint) const;  // or nullptr
+    // Mean microseconds of the fastest implementation there, NaN where none was measured.
+    double fastest_us(const ModelDevice&, uint32_t footprint) const;
     void set(const ModelDevice&, int implementation, const ModelEntry&);  // replaces the entry of that footprint
     bool operator==(const ModelFile&) const = default;
 };

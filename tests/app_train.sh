@@ -55,6 +55,12 @@ if expect_ok "${small[@]}" --dag d.dot --dag-stats --plot p.svg --metrics m.json
   expect "the checkpoint folder holds one file" test "$(ls -A ck)" = checkpoint.safetensors
 fi
 
+# --- a picture of the whole training, whether it was interrupted or not ---
+expect_ok "${small[@]}" --deterministic --quiet --plot whole.svg || true
+expect_ok "${small[@]}" --deterministic --quiet --epochs 1 --checkpoint half --metrics half.jsonl || true
+expect_ok "${small[@]}" --deterministic --quiet --checkpoint half --resume --metrics half.jsonl --plot resumed.svg || true
+expect "a resumed run with --metrics draws the same curves" cmp -s whole.svg resumed.svg
+
 # --- determinism ---
 run() { local name=$1; shift; expect_ok "$@" --quiet --metrics "$name.jsonl" --json || return 0; losses "$name.jsonl" >"$name.txt"; json_value test_accuracy out.txt >"$name.acc"; }
 same() { expect "$3: the same bits" cmp -s "$1.txt" "$2.txt"; expect "$3: the same accuracy" cmp -s "$1.acc" "$2.acc"; }

@@ -186,18 +186,36 @@ Matrix read(Executor& executor, int plan, Tensor t) {
     return m;
 }
 
+// Tasks of `implementation`, or of the last one that a codelet has.
+Plan cuda_plan(const Graph& graph, int implementation) {
+    Plan plan(graph);
+    for (TaskSpec& t : plan.tasks) t.implementation = std::min(implementation, int(t.codelet->cuda.size()) - 1);
+    return plan;
+}
+
+int cuda_implementations(const Graph& graph) {
+    int most = 1;
+    for (const TaskSpec& t : Plan(graph).tasks) most = std::max(most, int(t.codelet->cuda.size()));
+    return most;
+}
+
 void check_cuda(const OpCase& c, DType type, const Runtime& runtime, std::mt19937_64& random) {
-    const auto compare_on_device = [&](Extents e, int64_t tile) {
-        SCOPED_TRACE("tile " + std::to_string(tile));
-        Setup s = set_up(c, type, e, tile, tile ? tiling_of(tile, random) : Grid::whole, draw(c, type, e, random));
+    const auto compare_one = [&](const Setup& s, Extents e, int implementation) {
+        SCOPED_TRACE("implementation " + std::to_string(implementation));
         Executor executor(runtime, {});
-        const int plan = executor.load(Plan(*s.graph));
+        const int plan = executor.load(cuda_plan(*s.graph, implementation));
         for (size_t i = 0; i < s.x.size(); ++i) executor.write(plan, s.x[i], s.values[i].v);
         for (int64_t step = 0; step < c.steps; ++step) executor.submit(plan, c.step(step));
         executor.wait();
         Matrices actual;
         for (Tensor t : s.y) actual.push_back(read(executor, plan, t));
         compare(c, type, e, s, actual, c.reference(s.values));
+    };
+    const auto compare_on_device = [&](Extents e, int64_t tile) {
+        SCOPED_TRACE("tile " + std::to_string(tile));
+        const Setup s =
+            set_up(c, type, e, tile, tile ? tiling_of(tile, random) : Grid::whole, draw(c, type, e, random));
+        for (int k = 0; k < cuda_implementations(*s.graph); ++k) compare_one(s, e, k);
     };
     for (Extents e : plain_extents) compare_on_device(e, 0);
     for (const auto& [e, tile] : tilings)
@@ -208,13 +226,16 @@ void check_cuda_gradients(const OpCase& c, DType type, const Runtime& runtime, s
     const Extents e{3, 5, 4};
     Setup s = set_up(c, type, e, 2, tiling_of(2, random), draw_suitable(c, type, e, random));
     const Gradients g = add_gradients(c, s, random);
-    Executor executor(runtime, {});
-    const int plan = executor.load(Plan(*s.graph));
-    for (size_t i = 0; i < s.x.size(); ++i) executor.write(plan, s.x[i], s.values[i].v);
-    for (size_t k = 0; k < s.y.size(); ++k) executor.write(plan, g.seeds[k], g.seed_values[k].v);
-    executor.submit(plan, c.step(0));
-    executor.wait();
-    compare_gradients(c, type, e, s, g, [&](Tensor t) { return read(executor, plan, t); });
+    for (int k = 0; k < cuda_implementations(*s.graph); ++k) {
+        SCOPED_TRACE("implementation " + std::to_string(k));
+        Executor executor(runtime, {});
+        const int plan = executor.load(cuda_plan(*s.graph, k));
+        for (size_t i = 0; i < s.x.size(); ++i) executor.write(plan, s.x[i], s.values[i].v);
+        for (size_t o = 0; o < s.y.size(); ++o) executor.write(plan, g.seeds[o], g.seed_values[o].v);
+        executor.submit(plan, c.step(0));
+        executor.wait();
+        compare_gradients(c, type, e, s, g, [&](Tensor t) { return read(executor, plan, t); });
+    }
 }
 
 class CheckTest : public testing::Test {
