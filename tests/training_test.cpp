@@ -238,6 +238,36 @@ std::string error_of(F&& f) {
     return "";
 }
 
+// What must be there: weights, gradients, two moments; the outputs of the layers, those of the whole batch at once; the
+// inputs of the steps in flight. Evaluation in between takes its tiles from the same pool.
+TEST(Training, LiveTilesAreAtMost1_3OfWhatMustBeThere) {
+    const Runtime runtime(with_workers(2));
+    const Dataset data = make_digits(1280, 1), held_out = make_digits(256, 2);
+    TinyTraining t;
+    t.network.hidden = {512, 512}, t.optimizer.kind = "adamw", t.train.batch = 128;
+    t.train.tile_batch = 64;
+    Params weights;
+    const Network network = make_network("mlp", weights, t.network);
+    const Optimizer optimizer(t.optimizer, weights);
+    Executor executor(runtime, t.executor);
+    Trainer trainer(executor, network, optimizer, data, t.train);
+    int64_t peak = 0;
+    const auto sample = [&] {
+        const auto bytes = executor.live_bytes();
+        peak = std::max(peak, std::accumulate(bytes.begin(), bytes.end(), int64_t(0)));
+    };
+    for (int step = 0; step < 30; ++step) {
+        trainer.step(), sample();
+        if (step % 10 == 9) trainer.evaluate(held_out), sample();
+    }
+    trainer.wait(), sample();
+    const int64_t parameters = weights.elements(), outputs = t.train.batch * (512 + 512 + 10);
+    const int64_t inputs = t.train.batch * 784 * t.executor.steps_in_flight;
+    const int64_t needed = 4 * (4 * parameters + outputs + inputs);
+    EXPECT_LE(double(peak), 1.3 * double(needed)) << peak << " bytes, " << needed << " needed";
+    EXPECT_GE(peak, needed) << "not all was counted";
+}
+
 TEST(TrainingErrors, ALabelOutOfRangeIsNamed) {
     const Runtime runtime(with_workers(2));
     for (int32_t wrong : {10, -1, 1 << 30}) {
