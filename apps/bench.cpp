@@ -63,9 +63,8 @@ class BareLoop {
 // Independent tasks y = a + b on 8 x 8 tiles.
 nlohmann::json bench_overhead(const CommonOptions& common, int64_t tasks, int rounds) {
     Runtime runtime(common.runtime());
-    ExecutorOptions options = common.executor(runtime.config());
-    Executor executor(runtime, options);
-    Params params;
+    Params params;  // before the executor, which lets go of them
+    Executor executor(runtime, common.executor(runtime.config()));
     Param& a = params.add({"a", {8, 8}, DType::f32, {}, nullptr});
     Param& b = params.add({"b", {8, 8}, DType::f32, {}, nullptr});
     Graph g;

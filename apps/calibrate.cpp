@@ -154,8 +154,9 @@ CalibrationResult measure_training(const TrainFlags& f, const Measure& measure) 
     TrainSetup setup(f, [&] { return shape_of_data(f.data, f.validation, samples); });
     if (setup.held_out().count > 0) setup.trainer.prepare_evaluation(setup.held_out());
     std::vector<int64_t> batch(size_t(f.batch));
-    for (size_t i = 0; i < batch.size(); ++i)
-        batch[i] = int64_t(i * 2654435761u % size_t(std::min(samples, setup.data.train.count)));
+    int64_t least = std::min(samples, setup.data.train.count);  // evaluation reads the same indices
+    if (setup.held_out().count > 0) least = std::min(least, setup.held_out().count);
+    for (size_t i = 0; i < batch.size(); ++i) batch[i] = int64_t(i * 2654435761u % size_t(least));
     Step step;
     step.batch = batch.data();
     return measure(setup.runtime, setup.plans(), step);

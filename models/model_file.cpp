@@ -270,23 +270,26 @@ void ModelFile::set(const ModelDevice& device, int implementation, const ModelEn
 
 ModelFile parse_model(const std::string& text, const std::string& name) { return Parser(text, name).parse_file(); }
 
-// StarPU rewrites its files in place when it ends: one that has just changed may be half written by another run.
-static bool being_written(const std::filesystem::path& path) {
+// StarPU rewrites its files in place when it ends: what cannot be read may be half written by another run. It is if it
+// has just changed; and ext4 shows a file's new length milliseconds before its new time.
+static bool just_changed(const std::filesystem::path& path) {
     std::error_code failure;
     const auto changed = std::filesystem::last_write_time(path, failure);
     return !failure && std::filesystem::file_time_type::clock::now() - changed < std::chrono::seconds(2);
 }
 
 ModelFile read_model(const std::filesystem::path& path) {
+    using Clock = std::chrono::steady_clock;
+    std::optional<Clock::time_point> patience_ends;
     for (;;) {
-        const bool wait = being_written(path);  // looked at first: it may end while we read
         try {
             const auto bytes = read_file(path, int64_t(1) << 28);
             return parse_model(std::string(bytes.begin(), bytes.end()), path.string());
         } catch (const Error&) {
-            if (!wait) throw;
+            if (!patience_ends) patience_ends = Clock::now() + std::chrono::milliseconds(500);
+            if (!just_changed(path) && Clock::now() > *patience_ends) throw;
         }
-        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
 }
 

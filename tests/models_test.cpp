@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <starpu.h>
 
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
@@ -75,6 +76,31 @@ TEST(ModelFile, SetReplacesTheFootprint) {
     file.set(cpu, 1, now);
     EXPECT_EQ(file.arch(cpu).implementations[1].size(), 2u);
     EXPECT_EQ(*file.find(cpu, 1, 7), now);
+}
+
+// StarPU truncates a file and writes it anew, however old it is: a reader in between waits.
+TEST(ModelFile, RewrittenWhileItIsRead) {
+    Scratch scratch;
+    const fs::path path = scratch.path / "model";
+    write_model(path, sample_file());
+    const std::string text = to_text(sample_file());
+    std::atomic<bool> stop{false};
+    std::thread writer([&] {
+        for (int round = 0; !stop; ++round) {
+            std::ofstream file(path);
+            file << text.substr(0, text.size() / 2) << std::flush;
+            std::this_thread::sleep_for(std::chrono::milliseconds(3));
+            file << text.substr(text.size() / 2) << std::flush;
+            file.close();
+            fs::last_write_time(path, fs::file_time_type::clock::now() - std::chrono::seconds(100 + round));
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        }
+    });
+    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(500);
+    while (std::chrono::steady_clock::now() < end)
+        EXPECT_EQ(message_of([&] { EXPECT_EQ(read_model(path), sample_file()); }), "");
+    stop = true;
+    writer.join();
 }
 
 TEST(ModelFile, FastestOfTheImplementations) {
