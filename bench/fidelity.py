@@ -2,7 +2,8 @@
 """How far a simulated run is from a real one on this machine: MLPs of three sizes, products of three sizes, and the order
 of policies by time.
 
-Each round calibrates afresh, runs and simulates, so that the machine's drift meets all three. Real training is timed
+Each round calibrates afresh between two real runs, so that the machine's drift meets both alike; their mean is compared
+with the simulation. Real training is timed
 epoch by epoch, without the first, in which kernels are generated and pages are touched; a simulated one has as many steps
 as an epoch, and both end with all workers idle. Medians over rounds.
 usage: bench/fidelity.py [--rounds N] [--out bench/results/fidelity.csv]
@@ -62,16 +63,33 @@ if args.only:
 cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.machine())
 commit = subprocess.run(["git", "-C", str(root), "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
 rows = []
+out = pathlib.Path(args.out)
+fields = ["round", "case", "policy", "real_ms", "simulated_ms", "error"]
+out.write_text(f"# bench/fidelity.py --rounds {args.rounds}; real_ms is the mean of a run before and one after the calibration\n"
+               + ",".join(["date", "commit", "cpu", "cores", *fields]) + "\n")
+
+
+def keep(row):
+    """Written as they come: what was measured before an interruption counts."""
+    rows.append(row)
+    with out.open("a", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerow([datetime.date.today(), commit, cpu, os.cpu_count(), *(f"{v:.4f}" if isinstance(v, float) else v for v in row.values())])
+    print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
+
+
 for r in range(args.rounds):
     for label, (flags, real, simulated) in cases.items():
         with tempfile.TemporaryDirectory() as cache:
             base = {"TESSERA_CACHE": cache}
+            chosen = policies if label == ranked else ["list"]
+            environment = {p: {**base, "STARPU_SCHED": p} for p in chosen}
             tessera("calibrate", *flags, env=base)
-            for policy in policies if label == ranked else ["list"]:
-                env = {**base, "STARPU_SCHED": policy}
-                a, b = real(env, cache), simulated(env)
-                rows.append({"round": r, "case": label, "policy": policy, "real_ms": 1e3 * a, "simulated_ms": 1e3 * b, "error": b / a - 1})
-                print({k: round(v, 3) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
+            before = {p: real(environment[p], cache) for p in chosen}
+            tessera("calibrate", "--reset", *flags, env=base)
+            after = {p: real(environment[p], cache) for p in reversed(chosen)}
+            for policy in chosen:
+                a, b = (before[policy] + after[policy]) / 2, simulated(environment[policy])
+                keep({"round": r, "case": label, "policy": policy, "real_ms": 1e3 * a, "simulated_ms": 1e3 * b, "error": b / a - 1})
 
 
 def middle(which, label, policy="list"):
@@ -86,9 +104,3 @@ if ranked in cases:
     pairs = [(p, q) for p in policies for q in policies if middle("real_ms", ranked, p) * (1 + tie) < middle("real_ms", ranked, q)]
     wrong = [f"{p} before {q}" for p, q in pairs if middle("simulated_ms", ranked, p) >= middle("simulated_ms", ranked, q)]
     print(f"policies: {len(pairs)} pairs whose real times differ by more than {100 * tie:.0f} %, {len(wrong)} of them simulated the other way round", *wrong)
-with open(args.out, "w", newline="") as f:
-    f.write(f"# bench/fidelity.py --rounds {args.rounds}\n")
-    out = csv.writer(f)
-    out.writerow(["date", "commit", "cpu", "cores", *rows[0]])
-    for x in rows:
-        out.writerow([datetime.date.today(), commit, cpu, os.cpu_count(), *(f"{v:.4f}" if isinstance(v, float) else v for v in x.values())])
