@@ -21,7 +21,7 @@ args = parser.parse_args()
 policies = ["list", "prio", "lws", "dmdas", "eager"]
 ranked = "mlp 1024,1024"
 tie = 0.05  # policies whose real times are nearer than this have no order
-steps, epochs = 40, 7
+steps, epochs = 40, 4
 machine = os.uname().nodename.split(".")[0]
 
 
@@ -49,7 +49,7 @@ def gemm(n, tile):
     flags = ["gemm", "--n", str(n), "--tile", str(tile), "--quiet", "--json"]
 
     def real(env, folder):
-        return json.loads(tessera(*flags, "--repeat", "7", env=env))["seconds"]
+        return json.loads(tessera(*flags, "--repeat", "11", env=env))["seconds"]
 
     def simulated(env):
         return json.loads(tessera("simulate", "--machine", machine, "--", *flags, env=env))["seconds"]
