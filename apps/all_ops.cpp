@@ -10,7 +10,8 @@ namespace {
 
 Plan plan_of(const Example& example, DType type, const std::function<void(ExampleGraph&)>& build,
              ExampleObjects& objects) try {
-    ExampleGraph e(type, add, objects);
+    ExampleGraph e(
+        type, [](Tensor a, Tensor b) { return add(a, b); }, objects);
     build(e);
     Plan plan(e.graph);
     if (plan.tasks.empty()) throw std::logic_error("it keeps nothing");

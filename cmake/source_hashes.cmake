@@ -13,7 +13,7 @@ function(content_of file result)
   file(READ ${file} all)
   string(REPLACE "#include \"core/examples.h\"\n" "" all "${all}")
   string(REGEX REPLACE "(\n//[^\n]*)*\nconst Example [^\n]*(\n    [^\n]*)*(\n}+\\))?;" "" all "${all}")
-  string(REGEX MATCHALL "#include \"codelets/[a-z_]+\\.h" includes "${all}")
+  string(REGEX MATCHALL "#include \"codelets/[a-z0-9_]+\\.h" includes "${all}")
   foreach(include ${includes})
     string(REGEX REPLACE ".*codelets/" "" header ${include})
     if(header STREQUAL "ops.h")  # the vocabulary: declarations of all ops

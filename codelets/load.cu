@@ -4,6 +4,7 @@
 #include "codelets/load.h"
 
 #include "codelets/elementwise.h"
+#include "codelets/load_cuda.h"
 #include "codelets/ops.h"
 #include "core/examples.h"
 
@@ -53,17 +54,6 @@ struct LoadLabels {
 };
 
 #ifdef TESSERA_CUDA
-// Gathers on the host, then one copy; waits for it, because the staging memory is this thread's.
-template <class Op, class T>
-void load_on_cuda(LoadArgs a, Out<T> y, cudaStream_t stream) {
-    thread_local std::vector<T> staging;
-    staging.resize(size_t(y.size()));
-    Op::cpu(a, {staging.data(), y.rows, y.cols, y.cols});
-    check(cudaMemcpy2DAsync(y.data, size_t(y.ld) * sizeof(T), staging.data(), size_t(y.cols) * sizeof(T),
-                            size_t(y.cols) * sizeof(T), size_t(y.rows), cudaMemcpyHostToDevice, stream),
-          "cudaMemcpy2DAsync");
-    check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
-}
 template <class T>
 void LoadFeatures<T>::cuda(Args a, Out<T> y, Stream stream) {
     load_on_cuda<LoadFeatures>(a, y, stream);

@@ -4,11 +4,10 @@
 #include <functional>
 #include <vector>
 
+#include "codelets/maps.h"
 #include "core/graph.h"
 
 namespace tessera {
-
-enum class Activation : uint8_t { none, relu, gelu, tanh, sigmoid, silu };
 
 // --- products ---
 struct GemmOptions {
@@ -49,6 +48,25 @@ Tensor sum_all(Tensor x);                            // [1 x 1]
 Tensor argmax(Tensor x);                             // [rows x 1] i32: column of the largest value, the first if equal
 Tensor count_correct(Tensor logits, Tensor labels);  // [1 x 1] f32: rows whose argmax is the label
 
+// --- feature maps (codelets/maps.h); extents that do not fit throw std::invalid_argument naming op, layer, shapes ---
+// y(n, p, q, k) = act(b(k) + sum over r, s, c of w(k, r, s, c) x(n, p stride - padding + r dilation, ..., group + c)).
+// w [K x R S C/groups], column (r S + s) C/groups + c; b [1 x K], or invalid for none.
+Maps conv2d(Maps x, Tensor w, Tensor b, Extent2d kernel, Conv2dOptions = {});
+Maps max_pool2d(Maps x, Extent2d window, PoolOptions);
+Maps avg_pool2d(Maps x, Extent2d window, PoolOptions);
+Maps adaptive_avg_pool2d(Maps x, Extent2d outputs);  // window i covers [floor(i H / P), ceil((i + 1) H / P))
+Tensor global_avg_pool2d(Maps x);                    // [N x C]
+Maps upsample2d(Maps x, int64_t factor);             // nearest neighbour
+Maps dropout2d(Maps x, double p);                    // whole channels of an image
+Maps local_response_norm(Maps x, int64_t size, double alpha, double beta, double k);  // over channels
+// act(gamma (x - mean) / sqrt(var + epsilon) + beta) over all rows; `residual`, if valid, is added before act.
+Maps batch_norm(Maps x, const BatchNorm&, bool training, Activation = Activation::none, Maps residual = {});
+Maps concat(const std::vector<Maps>&);                                  // along channels: a view, no task
+std::vector<Maps> split(Maps x, const std::vector<int64_t>& channels);  // views where tiles end there, else retiled
+Tensor flatten(Maps x);                                                 // [N x H W C]
+Maps maps_of(Tensor x, int64_t height, int64_t width);                  // the reverse: [N x H W C] as maps
+Maps add(Maps a, Maps b, Activation = Activation::none);                // act(a + b)
+
 // --- normalisation ---
 Tensor softmax(Tensor x);                                                       // over each row
 Tensor layer_norm(Tensor x, Tensor gamma, Tensor beta, double epsilon = 1e-5);  // over each row; [1 x cols]
@@ -68,9 +86,12 @@ std::vector<Tensor> clip_by_global_norm(const std::vector<Tensor>& gradients, do
 // --- in and out ---
 struct BatchSource;                                                            // codelets/load.h
 Tensor load_features(Graph&, const BatchSource&, int64_t batch, DType, Grid);  // [batch x features]
-Tensor load_labels(Graph&, const BatchSource&, int64_t batch, Grid);           // [batch x 1] i32
-using Sink = std::function<void(int64_t step, double value)>;                  // called inside a task; may throw
-void report(Tensor value, const Sink& sink);  // value [1 x 1]; `sink` must outlive runs
+struct Augmentation;                                                           // codelets/load.h
+// Images of the batch, cut between images: `rows` are extents in images; augmented anew every step if asked for.
+Maps load_images(Graph&, const BatchSource&, Extent2d, std::vector<int64_t> rows, DType, const Augmentation&);
+Tensor load_labels(Graph&, const BatchSource&, int64_t batch, Grid);  // [batch x 1] i32
+using Sink = std::function<void(int64_t step, double value)>;         // called inside a task; may throw
+void report(Tensor value, const Sink& sink);                          // value [1 x 1]; `sink` must outlive runs
 
 // Gradients of the [1 x 1] value `of` for each of `wrt`.
 std::vector<Tensor> gradients(Tensor of, const std::vector<Tensor>& wrt);

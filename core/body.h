@@ -69,6 +69,7 @@ std::function<void(const std::string& error)> end_later();
 // Memory for intermediate results of one body on this worker, 64-byte aligned, valid until the body's next call or end.
 // Bounded by TESSERA_WORKSPACE; throws Error beyond it. Host memory in CPU bodies.
 void* workspace(int64_t bytes);
+int64_t workspace_limit();  // TESSERA_WORKSPACE: the most that workspace() gives
 void set_workspace_limit(int64_t bytes);
 
 }  // namespace tessera

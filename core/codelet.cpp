@@ -47,6 +47,7 @@ std::atomic<int64_t> workspace_limit_bytes{int64_t(256) << 20};
 
 }  // namespace
 
+int64_t workspace_limit() { return workspace_limit_bytes; }
 void set_workspace_limit(int64_t bytes) { workspace_limit_bytes = bytes; }
 
 void* workspace(int64_t bytes) {

@@ -104,7 +104,7 @@ void Executor::check_limits(const Plan& plan) const {
 void Executor::check_swap(const Plan& plan) {
     if (options_.in_place) return;
     for (const PlanValue& v : plan.values)
-        if (!v.param || !params_.contains(v.param)) tile_bytes_ += v.shape.size() * bytes_of(v.dtype);
+        if (!v.is_view() && (!v.param || !params_.contains(v.param))) tile_bytes_ += v.shape.size() * bytes_of(v.dtype);
     const int64_t limit = runtime_.limit_bytes(STARPU_MAIN_RAM), disk = runtime_.swap_bytes();
     if (disk > 0 && tile_bytes_ - limit > disk * 9 / 10)
         throw Error("the swap folder has " + std::to_string(disk >> 20) + " MiB free; " +

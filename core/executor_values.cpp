@@ -1,6 +1,7 @@
 // Where an executor's values lie: storage of parameters, and reading and writing values from outside.
 #include <algorithm>
 #include <cstring>
+#include <stdexcept>
 
 #include "core/error.h"
 #include "core/executor.h"
@@ -156,32 +157,32 @@ std::vector<double> Executor::read(int number, Tensor t) {
     const PlanValue& v = l.plan.values[size_t(t.id)];
     const auto& handles = l.tile_handles[size_t(std::max<int64_t>(0, l.steps - 1)) % l.tile_handles.size()];
     std::vector<double> all(size_t(v.shape.size()));
-    for (int k = v.first_tile; k < v.first_tile + int(v.grid.rows() * v.grid.cols()); ++k) {
+    l.plan.each_tile(t.id, [&](int k, int64_t row, int64_t col) {
         const PlanTile& tile = l.plan.tiles[size_t(k)];
         Acquired a(handles[size_t(k)], STARPU_R);
         with_type(v.dtype, [&]<class T>() {
             for (int64_t i = 0; i < tile.rows; ++i)
                 for (int64_t j = 0; j < tile.cols; ++j)
-                    all[size_t((tile.row + i) * v.shape.cols + tile.col + j)] =
+                    all[size_t((row + i) * v.shape.cols + col + j)] =
                         double(reinterpret_cast<T*>(a.data())[i * a.ld() + j]);
         });
-    }
+    });
     return all;
 }
 
 void Executor::write(int number, Tensor t, const std::vector<double>& from) {
     Loaded& l = *loaded_[size_t(number)];
     const PlanValue& v = l.plan.values[size_t(t.id)];
+    if (v.is_view()) throw std::invalid_argument("'" + v.name + "' is a view of other values: these are to be written");
     for (const auto& handles : l.tile_handles)
-        for (int k = v.first_tile; k < v.first_tile + int(v.grid.rows() * v.grid.cols()); ++k) {
+        l.plan.each_tile(t.id, [&](int k, int64_t row, int64_t col) {
             const PlanTile& tile = l.plan.tiles[size_t(k)];
             Acquired a(handles[size_t(k)], STARPU_W);
             with_type(v.dtype, [&]<class T>() {
-                fill<T>(a.data(), tile.rows, tile.cols, a.ld(), [&](int64_t i, int64_t j) {
-                    return from[size_t((tile.row + i) * v.shape.cols + tile.col + j)];
-                });
+                fill<T>(a.data(), tile.rows, tile.cols, a.ld(),
+                        [&](int64_t i, int64_t j) { return from[size_t((row + i) * v.shape.cols + col + j)]; });
             });
-        }
+        });
 }
 
 std::vector<int64_t> Executor::live_bytes() const {

@@ -89,7 +89,38 @@ Tensor Graph::param(const Param& p) {
     return v;
 }
 
+Tensor Graph::view(const std::string& name, const std::vector<ColumnTiles>& parts) {
+    std::vector<Tensor> of;
+    for (const ColumnTiles& p : parts) of.push_back(p.of);
+    require(!of.empty() && of[0].graph == this, name, "a view needs parts of its graph");
+    const int64_t rows = of[0].shape().rows;
+    Grid grid{of[0].grid().row_extents, {}};
+    std::vector<Value::Column> columns;
+    for (const ColumnTiles& p : parts) {
+        require(p.of.graph == this && p.of.dtype() == of[0].dtype() && p.of.grid().row_extents == grid.row_extents,
+                name, "the parts of a view need one graph, one type and equally cut rows", of);
+        require(p.first >= 0 && p.count > 0 && p.first + p.count <= p.of.grid().cols(), name,
+                "a view needs column tiles that there are", {p.of});
+        const Value& base = values_[size_t(p.of.id)];
+        for (int64_t j = p.first; j < p.first + p.count; ++j) {
+            columns.push_back(base.is_view() ? base.columns[size_t(j)] : Value::Column{p.of.id, j});
+            grid.col_extents.push_back(base.grid.col_extents[size_t(j)]);
+        }
+    }
+    const int64_t cols = std::accumulate(grid.col_extents.begin(), grid.col_extents.end(), int64_t(0));
+    Tensor v = value(name, {rows, cols}, of[0].dtype(), std::move(grid));
+    values_.back().columns = std::move(columns);
+    return v;
+}
+
 void Graph::add(Node n) {
+    for (Tensor t : n.outputs) {
+        const bool is_view = values_[size_t(t.id)].is_view();
+        require(!n.lower || !is_view, n.op, "cannot write to a view of other values", {t});
+        require(n.lower || is_view, n.op, "only views need no task", {t});
+    }
+    for (Tensor t : n.updates)
+        require(!values_[size_t(t.id)].is_view(), n.op, "cannot update a view of other values", {t});
     n.layer = layer_;
     nodes_.push_back(std::move(n));
 }
@@ -161,6 +192,8 @@ Graph::Layer::Layer(Graph& graph, const std::string& name) : graph_(graph), oute
 void require(bool ok, const std::string& op, const std::string& what, const std::vector<Tensor>& tensors) {
     if (ok) return;
     std::string text = op + ": " + what;
+    const auto valid = std::find_if(tensors.begin(), tensors.end(), [](Tensor t) { return bool(t); });
+    if (valid != tensors.end() && !valid->graph->layer().empty()) text = valid->graph->layer() + "." + text;
     for (size_t i = 0; i < tensors.size(); ++i)
         if (tensors[i]) text += (i ? ", " : "; got ") + describe(tensors[i]);
     throw std::invalid_argument(text);

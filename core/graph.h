@@ -77,6 +77,12 @@ struct Tensor {
     bool operator==(const Tensor&) const = default;
 };
 
+// Neighbouring column tiles of a value, over all its rows.
+struct ColumnTiles {
+    Tensor of;
+    int64_t first = 0, count = 0;
+};
+
 struct Value {
     std::string name;
     Shape shape;
@@ -84,6 +90,13 @@ struct Value {
     Grid grid;
     const Param* param = nullptr;  // imported, not owned by the graph
     bool buffered = false;         // one copy per step in flight, so that the next step can be loaded early
+    struct Column {
+        int value;
+        int64_t tile;
+    };
+    // Of a view: its tile columns are these tile columns of other values, none of them a view. It has no tiles itself.
+    std::vector<Column> columns = {};
+    bool is_view() const { return !columns.empty(); }
 };
 
 class Lowering;
@@ -96,8 +109,8 @@ struct Node {
     bool effect = false;          // does something beyond its outputs (reports a value)
     // Gradients of the inputs for the gradients of the outputs (some may be invalid); only appends nodes.
     std::function<std::vector<Tensor>(const std::vector<Tensor>& dy)> vjp;
-    std::function<void(Lowering&)> lower;
-    std::string layer;  // set by the graph
+    std::function<void(Lowering&)> lower;  // none: no task, as where the outputs are views
+    std::string layer;                     // set by the graph
 };
 
 class Graph {
@@ -111,6 +124,9 @@ class Graph {
     Tensor value(const std::string& name, Shape, DType, Grid);
     Tensor buffered(const std::string& name, Shape, DType, Grid);
     Tensor param(const Param&);  // the same tensor for the same Param
+    // The parts side by side, without a copy. They need one type and equally cut rows. A view is read like any value
+    // and written by nobody: `add` refuses a node that would.
+    Tensor view(const std::string& name, const std::vector<ColumnTiles>& parts);
     Grid default_grid(Shape) const;
 
     void add(Node);
@@ -124,6 +140,7 @@ class Graph {
 
     const std::deque<Value>& values() const { return values_; }
     const std::vector<Node>& nodes() const { return nodes_; }
+    const std::string& layer() const { return layer_; }  // that nodes are added to now
     std::vector<bool> needed_nodes() const;  // true for nodes that lead to a kept value, an update or an effect
     std::string print() const;
 
@@ -147,7 +164,8 @@ class Graph {
     int64_t tile_rows_, tile_cols_;
 };
 
-// Throws std::invalid_argument "<op>: <what>, got a [2 x 3] f32, b [4 x 5] f32" unless `ok`.
+// Throws std::invalid_argument "<layer>.<op>: <what>; got a [2 x 3] f32, b [4 x 5] f32" unless `ok`. The layer is that
+// which the tensors' graph is in, if any.
 void require(bool ok, const std::string& op, const std::string& what, const std::vector<Tensor>& tensors = {});
 
 }  // namespace tessera

@@ -8,23 +8,23 @@ namespace tessera {
 
 Plan::Plan(const Graph& graph) {
     for (const Value& v : graph.values()) {
-        PlanValue value{v, int(tiles.size())};
+        values.push_back({v, v.is_view() ? -1 : int(tiles.size())});
+        if (v.is_view()) continue;
         int64_t row = 0;
         for (int64_t rows : v.grid.row_extents) {
             int64_t col = 0;
             for (int64_t cols : v.grid.col_extents) {
                 const int64_t ld = v.param ? v.param->row_stride() : cols;  // params are registered in place
-                tiles.push_back({int(values.size()), row, col, rows, cols, ld, rows * cols * bytes_of(v.dtype)});
+                tiles.push_back({int(values.size()) - 1, row, col, rows, cols, ld, rows * cols * bytes_of(v.dtype)});
                 col += cols;
             }
             row += rows;
         }
-        values.push_back(std::move(value));
     }
     const auto needed = graph.needed_nodes();
     for (size_t i = 0; i < graph.nodes().size(); ++i) {
         const Node& n = graph.nodes()[i];
-        if (!needed[i]) continue;
+        if (!needed[i] || !n.lower) continue;
         nodes.push_back({n.op, n.layer, n.attributes});
         Lowering lowering(*this, int(nodes.size()) - 1);
         n.lower(lowering);
@@ -33,6 +33,7 @@ Plan::Plan(const Graph& graph) {
 
 int Plan::tile(int value, int64_t i, int64_t j) const {
     const PlanValue& v = values[size_t(value)];
+    if (v.is_view()) return tile(v.columns[size_t(j)].value, i, v.columns[size_t(j)].tile);
     return v.first_tile + int(i * v.grid.cols() + j);
 }
 

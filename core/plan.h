@@ -42,7 +42,7 @@ struct PlanNode {
     std::string name() const { return layer.empty() ? op : layer + "." + op; }
 };
 struct PlanValue : Value {
-    int first_tile = 0;
+    int first_tile = 0;  // -1: a view
 };
 
 class Plan {
@@ -55,7 +55,17 @@ class Plan {
     std::vector<PlanTile> tiles;
     std::vector<TaskSpec> tasks;
 
-    int tile(int value, int64_t i, int64_t j) const;  // number of tile (i, j) of a value
+    int tile(int value, int64_t i, int64_t j) const;  // number of tile (i, j) of a value; of a view, the tile there
+    // Calls f(tile, row, col) for every tile of a value, with the place of the tile's first element in that value.
+    template <class F>
+    void each_tile(int value, F&& f) const {
+        const Grid& grid = values[size_t(value)].grid;
+        int64_t row = 0;
+        for (int64_t i = 0; i < grid.rows(); row += grid.row_extents[size_t(i++)]) {
+            int64_t col = 0;
+            for (int64_t j = 0; j < grid.cols(); col += grid.col_extents[size_t(j++)]) f(tile(value, i, j), row, col);
+        }
+    }
     DType dtype(int tile) const { return values[size_t(tiles[size_t(tile)].value)].dtype; }
     TileShape shape(int tile) const;
     std::string describe_tile(int tile) const;  // "fc1.y(0,1)"

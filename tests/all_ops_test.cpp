@@ -31,7 +31,7 @@ TEST(AllOps, AreMeasuredInMinutes) {
     }
     double seconds = 0;
     for (const auto& [what, time] : classes) seconds += time;
-    EXPECT_LE(classes.size(), 700u);
+    EXPECT_LE(classes.size(), 1200u);
     EXPECT_LT(12 * seconds, 120);
     RecordProperty("classes", int(classes.size()));
 }
@@ -55,18 +55,26 @@ TEST(AllOps, GiveABatchWithinTheSamples) {
     int64_t rows = 0;
     for (const Plan& plan : all.plans)
         for (const TaskSpec& t : plan.tasks)
-            if (t.codelet->op.starts_with("load_")) rows = std::max(rows, plan.tiles[size_t(t.tiles[0].tile)].rows);
+            if (t.codelet->op == "load_features" || t.codelet->op == "load_labels")
+                rows = std::max(rows, plan.tiles[size_t(t.tiles[0].tile)].rows);
     ASSERT_GT(rows, 0);
     ASSERT_LE(rows, example_batch);
     const Step step = all.step();
     for (int64_t i = 0; i < rows; ++i) EXPECT_TRUE(step.batch[i] >= 0 && step.batch[i] < example_samples) << i;
 }
 
+TEST(AllOps, HaveEveryCodelet) {
+    const AllOps all;
+    std::set<const CodeletInfo*> measured;
+    for (const Plan& plan : all.plans)
+        for (const TaskSpec& t : plan.tasks) measured.insert(t.codelet);
+    for (const CodeletInfo* c : all_codelets())
+        EXPECT_TRUE(measured.contains(c) || c->host_only) << "no Example has " << c->name << " of " << c->source;
+}
+
 TEST(AllOps, ComeFromEachFileInEachOfItsTypesAtEachSize) {
     std::map<std::string, const Example*> one_of;
     for (const Example* e : all_examples()) one_of.emplace(e->file, e);
-    for (const CodeletInfo* c : all_codelets())
-        EXPECT_TRUE(one_of.contains(c->source) || c->host_only) << "codelets/" << c->source << " declares no Example";
     ASSERT_TRUE(one_of.contains("relu.cu") && one_of.contains("copy.cu"));
     EXPECT_EQ(one_of["relu.cu"]->types, (std::vector{DType::f32, DType::f64, DType::bf16}));
     EXPECT_EQ(one_of["copy.cu"]->types.size(), 5u);

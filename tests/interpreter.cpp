@@ -56,16 +56,17 @@ void Interpreter::write(Tensor t, const Matrix& m) {
     const PlanValue& v = plan_.values[size_t(t.id)];
     if (v.shape != m.shape())
         throw std::logic_error("a value for " + v.name + " has the shape " + to_string(m.shape()));
+    if (v.is_view()) throw std::logic_error(v.name + " is a view of other values");
     with_type(v.dtype, [&]<class T>() {
-        for (int k = v.first_tile; k < v.first_tile + int(v.grid.rows() * v.grid.cols()); ++k) {
+        plan_.each_tile(t.id, [&](int k, int64_t row0, int64_t col0) {
             const PlanTile& tile = plan_.tiles[size_t(k)];
             for (int64_t i = 0; i < tile.rows; ++i)
                 for (int64_t j = 0; j < tile.cols; ++j) {
-                    const T x = stored<T>(m(tile.row + i, tile.col + j));
+                    const T x = stored<T>(m(row0 + i, col0 + j));
                     std::memcpy(row(k, i) + size_t(j) * sizeof x, &x, sizeof x);
                 }
             buffers_[size_t(k)].written = true;
-        }
+        });
     });
 }
 
@@ -73,13 +74,13 @@ Matrix Interpreter::read(Tensor t) const {
     const PlanValue& v = plan_.values[size_t(t.id)];
     Matrix m(v.shape.rows, v.shape.cols);
     with_type(v.dtype, [&]<class T>() {
-        for (int k = v.first_tile; k < v.first_tile + int(v.grid.rows() * v.grid.cols()); ++k) {
+        plan_.each_tile(t.id, [&](int k, int64_t row0, int64_t col0) {
             const PlanTile& tile = plan_.tiles[size_t(k)];
             if (!buffers_[size_t(k)].written) throw std::runtime_error("no task wrote " + plan_.describe_tile(k));
             for (int64_t i = 0; i < tile.rows; ++i)
                 for (int64_t j = 0; j < tile.cols; ++j)
-                    m(tile.row + i, tile.col + j) = double(element<T>(row(k, i) + size_t(j) * sizeof(T)));
-        }
+                    m(row0 + i, col0 + j) = double(element<T>(row(k, i) + size_t(j) * sizeof(T)));
+        });
     });
     return m;
 }

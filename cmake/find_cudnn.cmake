@@ -1,0 +1,18 @@
+# cmake/find_cudnn.cmake - cuDNN 9 or newer, optional: the target cuDNN::cuDNN where its header and library lie beside the CUDA
+# toolkit or under CUDNN_ROOT. -DTESSERA_CUDNN=OFF leaves it out. To be included after find_package(CUDAToolkit).
+option(TESSERA_CUDNN "convolutions of cuDNN, where it is found" ON)
+if(TESSERA_CUDNN)
+  find_path(CUDNN_INCLUDE cudnn_version.h HINTS ${CUDNN_ROOT} ${CUDAToolkit_INCLUDE_DIRS} PATH_SUFFIXES include)
+  find_library(CUDNN_LIBRARY cudnn HINTS ${CUDNN_ROOT} ${CUDAToolkit_LIBRARY_DIR} PATH_SUFFIXES lib lib64)
+  if(CUDNN_INCLUDE AND CUDNN_LIBRARY)
+    file(STRINGS ${CUDNN_INCLUDE}/cudnn_version.h major REGEX "^#define CUDNN_MAJOR ")
+    string(REGEX REPLACE "[^0-9]" "" major "${major}")
+    if(major GREATER_EQUAL 9)
+      add_library(cuDNN::cuDNN UNKNOWN IMPORTED)
+      set_target_properties(cuDNN::cuDNN PROPERTIES IMPORTED_LOCATION ${CUDNN_LIBRARY} INTERFACE_INCLUDE_DIRECTORIES ${CUDNN_INCLUDE})
+    endif()
+  endif()
+  if(NOT TARGET cuDNN::cuDNN)
+    message(STATUS "cuDNN 9 is not there: convolutions on the device use cuBLAS and kernels of our own")
+  endif()
+endif()
