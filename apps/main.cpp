@@ -53,6 +53,7 @@ static int run(int argc, char** argv) {
     add("gemm", "Multiply matrices, larger than GPU memories if need be", add_gemm);
 #ifndef STARPU_SIMGRID  // tessera-sim runs what `tessera simulate` hands it
     add("ops", "List the operations: formula, types, implementations, backends", add_ops);
+    add("networks", "List the networks: parameters, work, shape of the task graph", add_networks);
     add("bench", "Measure products and task overhead against bare calls", add_bench);
     add("calibrate", "Measure what the tasks of a command take on this machine", add_calibrate);
     add("perfmodel", "Look at performance models: list, show, plot, check", add_perfmodel);

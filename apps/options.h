@@ -46,6 +46,7 @@ using Command = std::function<int()>;
 Command add_train(CLI::App&);
 Command add_gemm(CLI::App&);
 Command add_ops(CLI::App&);
+Command add_networks(CLI::App&);
 Command add_bench(CLI::App&);
 Command add_calibrate(CLI::App&);
 Command add_perfmodel(CLI::App&);

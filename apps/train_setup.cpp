@@ -2,6 +2,7 @@
 
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "apps/product_machine.h"
 #include "apps/table.h"
@@ -11,21 +12,33 @@
 namespace tessera {
 
 void add_train_flags(CLI::App& app, TrainFlags& f) {
-    app.add_option("network", f.network, "mlp")->required()->type_name("NETWORK");
+    app.add_option("network", f.network, "mlp, or any of `tessera networks`")->required()->type_name("NETWORK");
     app.add_option("--data", f.data, "digits[:N], mnist:DIR, cifar10:DIR, cifar100:DIR or npy:X,Y")
         ->type_name("KIND:PATH")
         ->capture_default_str()
         ->group("Data");
     app.add_option("--validation", f.validation, "Last fraction of the training data, held out")->group("Data");
-    app.add_option("--hidden", f.hidden, "Widths of the hidden layers")
+    app.add_flag("--augment{crop+flip}", f.augment,
+                 "Training images shifted by up to an eighth, mirrored at random; --augment=crop shifts only")
+        ->type_name("KINDS")
+        ->group("Data");
+    app.add_option("--input", f.input, "Height and width of images, cut or padded to it; default: as they are")
+        ->type_name("N")
+        ->check(whole_number(1))
+        ->group("Network");
+    app.add_option("--width", f.width, "Times all channel counts of the network")
+        ->capture_default_str()
+        ->check(positive_number())
+        ->group("Network");
+    app.add_flag("--auxiliary", f.auxiliary, "Train with auxiliary heads (googlenet, inception_v3)")->group("Network");
+    app.add_option("--hidden", f.hidden,
+                   std::string("Widths of the hidden layers of mlp; default ") + TrainFlags::default_hidden)
         ->type_name("N,N,...")
-        ->capture_default_str()
         ->group("Network");
-    app.add_option("--activation", f.activation, join(activation_names(), ", "))
-        ->capture_default_str()
+    app.add_option("--activation", f.activation,
+                   "Of mlp: " + join(activation_names(), ", ") + "; default " + TrainFlags::default_activation)
         ->group("Network");
-    app.add_option("--dropout", f.dropout, "Probability of dropping a hidden value")
-        ->capture_default_str()
+    app.add_option("--dropout", f.dropout, "Probability of dropping a value; default: the network's own, for mlp 0")
         ->group("Network");
     app.add_option("--dtype", f.dtype, "f32, f64, or bf16 (weights stay f32)")->capture_default_str()->group("Network");
     app.add_option("--epochs", f.epochs)->capture_default_str()->check(whole_number(1))->group("Training");
@@ -72,17 +85,37 @@ void add_train_flags(CLI::App& app, TrainFlags& f) {
 
 namespace {
 
+// Crops shift by an eighth of the image, as is customary for CIFAR: 4 of 32 pixels.
+Augmentation augmentation(const TrainFlags& f, Extent2d image) {
+    Augmentation a;
+    std::istringstream kinds(f.augment);
+    for (std::string kind; std::getline(kinds, kind, '+');) {
+        if (kind == "crop") a.pad = std::max<int64_t>(1, std::min(image.height, image.width) / 8);
+        else if (kind == "flip") a.flip = true;
+        else throw UsageError("--augment '" + f.augment + "': '" + kind + "' is neither crop nor flip");
+    }
+    return a;
+}
+
 // Everything that can be found wrong without a runtime is found before one is started.
 const TrainFlags& checked(const TrainFlags& f) {
-    parse_dtype(f.dtype), parse_widths(f.hidden), parse_schedule(f.schedule), parse_activation(f.activation);
-    if (!(f.dropout >= 0 && f.dropout < 1)) throw UsageError("--dropout must be in [0, 1)");
+    parse_dtype(f.dtype), parse_schedule(f.schedule), augmentation(f, 1);
+    parse_widths(f.hidden.value_or(TrainFlags::default_hidden));
+    parse_activation(f.activation.value_or(TrainFlags::default_activation));
+    if (f.dropout && !(*f.dropout >= 0 && *f.dropout < 1)) throw UsageError("--dropout must be in [0, 1)");
     if (!(f.label_smoothing >= 0 && f.label_smoothing < 1)) throw UsageError("--label-smoothing must be in [0, 1)");
     if (f.validation != -1 && !(f.validation >= 0 && f.validation < 1))
         throw UsageError("--validation must be in [0, 1)");
     if (f.resume && f.checkpoint.empty()) throw UsageError("--resume needs --checkpoint DIR");
     if (f.every > 0 && f.checkpoint.empty()) throw UsageError("--every needs --checkpoint DIR");
-    if (f.network != "mlp")
-        throw UsageError("unknown network '" + f.network + "'", suggestion_or_list(f.network, {"mlp"}));
+    const bool takes_images = architecture(f.network).image != Extent2d(1);
+    const auto refuse = [&](const char* flag, bool given, const char* why) {
+        if (given) throw UsageError(std::string(flag) + " is " + why + ", not for " + f.network);
+    };
+    refuse("--hidden", f.hidden && f.network != "mlp", "for mlp");
+    refuse("--activation", f.activation && f.network != "mlp", "for mlp");
+    refuse("--input", f.input > 0 && !takes_images, "for networks of images");
+    refuse("--augment", !f.augment.empty() && !takes_images, "for networks of images");
     if (!f.plot.empty()) require_writable(f.plot, "--plot");
     f.common.check_outputs();
     if (!f.metrics.empty()) require_writable(f.metrics, "--metrics");
@@ -98,9 +131,13 @@ const TrainFlags& checked(const TrainFlags& f) {
 NetworkOptions network_options(const TrainFlags& f, const Split& data) {
     NetworkOptions o;
     o.inputs = data.train.features();
+    o.image = f.input > 0 ? Extent2d(f.input) : Extent2d(data.train.height, data.train.width);
+    o.channels = data.train.channels;
     o.classes = data.train.classes;
-    o.hidden = parse_widths(f.hidden);
-    o.activation = parse_activation(f.activation);
+    o.hidden = parse_widths(f.hidden.value_or(TrainFlags::default_hidden));
+    o.activation = parse_activation(f.activation.value_or(TrainFlags::default_activation));
+    o.width = f.width;
+    o.auxiliary = f.auxiliary;
     o.dropout = f.dropout;
     o.dtype = parse_dtype(f.dtype);
     o.tile_features = f.tile;
@@ -116,7 +153,7 @@ OptimizerOptions optimizer_options(const TrainFlags& f) {
     return o;
 }
 
-TrainOptions train_options(const TrainFlags& f, const Runtime& runtime) {
+TrainOptions train_options(const TrainFlags& f, const Runtime& runtime, const Network& network) {
     TrainOptions o;
     o.epochs = f.epochs;
     o.batch = f.batch;
@@ -125,6 +162,7 @@ TrainOptions train_options(const TrainFlags& f, const Runtime& runtime) {
     o.dtype = parse_dtype(f.dtype);
     o.label_smoothing = f.label_smoothing;
     o.schedule = parse_schedule(f.schedule);
+    o.augmentation = augmentation(f, network.image);
     o.seed = f.common.seed;
     return o;
 }
@@ -154,7 +192,7 @@ TrainSetup::TrainSetup(const TrainFlags& f, const std::function<Split()>& load)
       network(make_network(f.network, weights, network_options(f, data))),
       optimizer(optimizer_options(f), weights),
       executor(runtime, executor_options(f, runtime, trace.get())),
-      trainer(executor, network, optimizer, data.train, train_options(f, runtime)) {}
+      trainer(executor, network, optimizer, data.train, train_options(f, runtime, network)) {}
 
 std::vector<const Plan*> TrainSetup::plans() const {
     std::vector<const Plan*> all;
@@ -169,10 +207,14 @@ std::map<std::string, std::string> TrainSetup::facts() const {
     const bool constant = parse_schedule(flags.schedule).kind == Schedule::Kind::constant;
     return {
         {"network", flags.network},
-        {"hidden", flags.hidden},
-        {"activation", flags.activation},
+        {"hidden", flags.hidden.value_or(TrainFlags::default_hidden)},
+        {"activation", flags.activation.value_or(TrainFlags::default_activation)},
+        {"width", number(flags.width)},
+        {"image", std::to_string(network.image.height) + "x" + std::to_string(network.image.width)},
+        {"auxiliary", flags.auxiliary ? "1" : "0"},
+        {"augment", flags.augment.empty() ? "none" : flags.augment},
         {"dtype", flags.dtype},
-        {"dropout", number(flags.dropout)},
+        {"dropout", number(flags.dropout.value_or(network.dropout))},
         {"data", data.train.name},
         {"samples", std::to_string(data.train.count)},
         {"batch", std::to_string(flags.batch)},

@@ -13,13 +13,15 @@ namespace tessera {
 
 struct TrainFlags {
     CommonOptions common;
-    std::string network, data = "digits", schedule = "constant", dtype = "f32", hidden = "512,512", activation = "relu";
+    std::string network, data = "digits", schedule = "constant", dtype = "f32", augment;
     std::string checkpoint, metrics, plot;
-    double validation = -1, dropout = 0, label_smoothing = 0, learning_rate = 0;
-    int64_t epochs = 5, batch = 128, tile = 0, every = 0;
+    double validation = -1, label_smoothing = 0, learning_rate = 0, width = 1;
+    int64_t epochs = 5, batch = 128, tile = 0, every = 0, input = 0;
     int64_t steps = 10;  // of a simulation
-    bool resume = false;
-    std::optional<double> weight_decay;
+    bool resume = false, auxiliary = false;
+    std::optional<std::string> hidden, activation;  // of mlp
+    static constexpr auto default_hidden = "512,512", default_activation = "relu";
+    std::optional<double> weight_decay, dropout;
     OptimizerOptions optimizer;
 };
 void add_train_flags(CLI::App&, TrainFlags&);

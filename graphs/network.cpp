@@ -1,9 +1,11 @@
 #include "graphs/network.h"
 
-#include <cmath>
+#include <algorithm>
+#include <cstring>
+#include <memory>
 
 #include "core/error.h"
-#include "core/random.h"
+#include "graphs/layers.h"
 
 namespace tessera {
 
@@ -23,55 +25,111 @@ Activation parse_activation(const std::string& text) {
     throw UsageError("unknown activation '" + text + "'", suggestion_or_list(text, activation_names()));
 }
 
-static std::function<double(int64_t, int64_t)> uniform(uint64_t seed, uint64_t stream, double bound, int64_t cols) {
-    // Rounded to float in every type, so that f64 starts where f32 does.
-    return [=](int64_t i, int64_t j) {
-        return double(float((2 * double(random_uniform(seed, stream, uint64_t(i * cols + j))) - 1) * bound));
-    };
+static std::vector<const Architecture*>& registered() {
+    static std::vector<const Architecture*> all;
+    return all;
 }
 
-Network mlp(Params& params, const NetworkOptions& o) {
-    struct Layer {
-        Param *weight, *bias;
-    };
-    std::vector<Layer> layers;
-    std::vector<int64_t> widths = o.hidden;
-    widths.push_back(o.classes);
-    const DType type = o.dtype == DType::f64 ? DType::f64 : DType::f32;
-    int64_t inputs = o.inputs;
-    for (size_t l = 0; l < widths.size(); ++l) {
-        const std::string name = "fc" + std::to_string(l);
-        const int64_t outputs = widths[l];
-        const double bound = 1 / std::sqrt(double(inputs));
-        // The input's columns stay whole: they are gathered row by row.
-        const Grid grid{cut(outputs, o.tile_features), cut(inputs, l == 0 ? 0 : o.tile_features)};
-        layers.push_back(
-            {&params.add({name + ".weight", {outputs, inputs}, type, grid, uniform(o.seed, 2 * l, bound, inputs)}),
-             &params.add({name + ".bias",
-                          {1, outputs},
-                          type,
-                          {{1}, grid.row_extents},
-                          uniform(o.seed, 2 * l + 1, bound, outputs)})});
-        inputs = outputs;
+Architecture::Architecture(std::string name, Extent2d image, int64_t channels, int64_t classes, Build build,
+                           const char* path)
+    : name(std::move(name)), image(image), channels(channels), classes(classes), build(std::move(build)) {
+    const char* slash = std::strrchr(path, '/');
+    file = slash ? slash + 1 : path;
+    registered().push_back(this);
+}
+
+std::vector<const Architecture*> all_architectures() {
+    auto all = registered();
+    std::stable_sort(all.begin(), all.end(), [](auto* a, auto* b) { return a->file < b->file; });
+    return all;
+}
+
+const Architecture& architecture(const std::string& name) {
+    std::vector<std::string> known;
+    for (const Architecture* a : all_architectures()) {
+        if (a->name == name) return *a;
+        known.push_back(a->name);
     }
-    const auto logits = [layers, o](Graph& g, Tensor x, bool training) {
-        require(x.shape().cols == o.inputs, "mlp", "needs " + std::to_string(o.inputs) + " features", {x});
-        for (size_t l = 0; l < layers.size(); ++l) {
-            Graph::Layer scope(g, "fc" + std::to_string(l));
-            const bool last = l + 1 == layers.size();
-            Tensor w = g.param(*layers[l].weight), b = g.param(*layers[l].bias);
-            if (w.dtype() != o.dtype) w = cast(w, o.dtype), b = cast(b, o.dtype);
-            x = linear(x, w, b, last ? Activation::none : o.activation);
-            if (training && !last && o.dropout > 0) x = dropout(x, o.dropout);
-        }
-        return x;
-    };
-    return {"mlp", logits};
+    throw UsageError("unknown network '" + name + "'", suggestion_or_list(name, known));
 }
 
-Network make_network(const std::string& name, Params& params, const NetworkOptions& o) {
-    if (name == "mlp") return mlp(params, o);
-    throw UsageError("unknown network '" + name + "'", suggestion_or_list(name, {"mlp"}));
+Tensor classification_loss(const Outputs& outputs, Tensor labels, double label_smoothing) {
+    Tensor loss = softmax_cross_entropy(outputs.logits, labels, label_smoothing);
+    for (const auto& [logits, weight] : outputs.auxiliary)
+        loss = add(loss, scale(softmax_cross_entropy(logits, labels, label_smoothing), weight));
+    return loss;
+}
+
+Tensor Network::logits(Graph& g, Tensor x, bool training) const {
+    return outputs(g, takes_images() ? maps_of(x, image.height, image.width) : Maps{x}, training).logits;
+}
+
+static std::string text_of(Extent2d image, int64_t channels) {
+    return std::to_string(channels) + "x" + std::to_string(image.height) + "x" + std::to_string(image.width);
+}
+
+// What is not said is as published.
+static NetworkOptions completed(const Architecture& a, NetworkOptions o) {
+    constexpr int64_t most = int64_t(1) << 20;
+    const auto is_extent = [](int64_t x) { return x >= 0 && x <= most; };
+    if (!is_extent(o.image.height) || !is_extent(o.image.width) || o.channels < 0 || o.inputs < 0)
+        throw UsageError(a.name + ": no samples are " + text_of(o.image, o.channels));
+    if (o.classes < 0) throw UsageError(a.name + ": " + std::to_string(o.classes) + " classes");
+    if (!(o.width > 0 && o.width <= 1024)) throw UsageError(a.name + ": the width must be positive, and 1024 at most");
+    if (o.dropout && !(*o.dropout >= 0 && *o.dropout < 1)) throw UsageError("--dropout must be in [0, 1)");
+    if (o.classes == 0) o.classes = a.classes;
+    if (a.image == Extent2d(1)) {
+        o.image = 1;
+        o.channels = o.inputs > 0 ? o.inputs : a.channels;
+        return o;
+    }
+    if (o.image.height == 0) o.image.height = a.image.height;
+    if (o.image.width == 0) o.image.width = a.image.width;
+    if (o.channels == 0) o.channels = a.channels;
+    return o;
+}
+
+// Builds into a graph; what an op refuses, naming the layer, is told with the network.
+static Outputs built(const Architecture& a, Layers& layers, Maps x) {
+    try {
+        return a.build(layers, x);
+    } catch (const std::invalid_argument& e) { throw std::invalid_argument(a.name + ": " + e.what()); }
+}
+
+// Adds all weights to `params`, by building into a graph that is thrown away; gives the probability of the last
+// dropout.
+static double declare(const Architecture& a, Params& params, const NetworkOptions& o, Layers::Weights& weights) {
+    Graph scratch;
+    Layers layers(scratch, weights, o, false, &params);
+    const int64_t height = o.image.height, width = o.image.width;
+    const Shape shape{2 * height * width, o.channels};
+    Outputs outputs;
+    try {
+        outputs = built(a, layers, {scratch.value("x", shape, o.dtype, Grid::whole(shape)), height, width});
+    } catch (const std::invalid_argument& e) {
+        throw UsageError(e.what(), "these samples are " + text_of(o.image, o.channels) + ", " + a.name +
+                                       " was published for " + text_of(a.image, a.channels));
+    }
+    if (o.dropout.value_or(0) > 0 && !layers.dropped())
+        throw UsageError(a.name + " has no layer that --dropout is for");
+    if (o.auxiliary && outputs.auxiliary.empty()) throw UsageError(a.name + " has no auxiliary heads");
+    return layers.dropped().value_or(0);
+}
+
+Network make_network(const std::string& name, Params& params, NetworkOptions options) {
+    const Architecture& a = architecture(name);
+    const NetworkOptions o = completed(a, std::move(options));
+    const auto weights = std::make_shared<Layers::Weights>();
+    const double dropout = declare(a, params, o, *weights);
+    const auto outputs = [&a, o, weights](Graph& g, Maps x, bool training) {
+        require(Extent2d(x.height, x.width) == o.image && x.channels() == o.channels, a.name,
+                "is built for samples of " + text_of(o.image, o.channels) + ", not " +
+                    text_of({x.height, x.width}, x.channels()),
+                {x.tensor});
+        Layers layers(g, *weights, o, training);
+        return built(a, layers, x);
+    };
+    return {a.name, o.image, o.channels, dropout, outputs};
 }
 
 }  // namespace tessera

@@ -32,7 +32,9 @@ static BatchSource source_of(const Dataset& d) {
             d.features(),
             d.channels,
             d.mean.data(),
-            d.scale.data()};
+            d.scale.data(),
+            d.height,
+            d.width};
 }
 
 struct Trainer::Evaluating {
@@ -85,12 +87,15 @@ Trainer::~Trainer() { executor_.drain(); }  // tasks in flight use our sinks and
 int Trainer::make_plan(const BatchSource& source, int64_t batch, bool training) {
     Graph g;
     const auto rows = cut(batch, options_.tile_batch);
-    Tensor x = load_features(g, source, batch, options_.dtype, {rows, {source.features}});
+    const Maps x = network_.takes_images()
+                       ? load_images(g, source, network_.image, rows, options_.dtype,
+                                     training ? options_.augmentation : Augmentation{})
+                       : Maps{load_features(g, source, batch, options_.dtype, {rows, {source.features}})};
     Tensor labels = load_labels(g, source, batch, {rows, {1}});
-    Tensor logits = network_.logits(g, x, training);
+    const Outputs outputs = network_.outputs(g, x, training);
     Graph::Layer scope(g, "loss");
-    Tensor loss = softmax_cross_entropy(logits, labels, training ? options_.label_smoothing : 0);
-    Tensor correct = count_correct(logits, labels);
+    Tensor loss = classification_loss(outputs, labels, training ? options_.label_smoothing : 0);
+    Tensor correct = count_correct(outputs.logits, labels);
     if (training) {
         report(loss, loss_sink_);
         report(correct, correct_sink_);

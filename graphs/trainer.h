@@ -21,6 +21,7 @@ struct TrainOptions {
     DType dtype = DType::f32;
     double label_smoothing = 0;
     Schedule schedule;
+    Augmentation augmentation = {};  // of training images
     uint64_t seed = 1;
 };
 
