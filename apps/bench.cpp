@@ -216,7 +216,15 @@ Command add_bench(CLI::App& app) {
             ->check(whole_number(1));
         sub->add_flag("--json", f->common.json, "Last line of stdout is one JSON object");
     }
-    return [f, overhead, trace, whole] {
+    auto interop_flags = std::make_shared<InteropBench>();
+    CLI::App* interop = app.add_subcommand("interop", "A network's ops side by side against one after the other");
+    add_interop_flags(*interop, *interop_flags);
+    return [f, overhead, trace, whole, interop, interop_flags] {
+        if (interop->parsed()) {
+            const auto j = bench_interop(*interop_flags);
+            if (interop_flags->train.common.json) std::cout << j.dump() << std::endl;
+            return 0;
+        }
         f->trace.rounds = f->product.rounds = f->rounds;
         const auto j = overhead->parsed() ? bench_overhead(f->common, f->tasks, f->rounds)
                        : trace->parsed()  ? bench_trace(f->common, f->trace)

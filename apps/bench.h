@@ -3,7 +3,7 @@
 #include <chrono>
 #include <nlohmann/json_fwd.hpp>
 
-#include "apps/options.h"
+#include "apps/train_setup.h"
 #include "core/statistics.h"
 
 namespace tessera {
@@ -26,6 +26,15 @@ struct ProductBench {
     int64_t n = 4096, tile = 0;  // 0: chosen
     int rounds = 9;
 };
+struct InteropBench {
+    TrainFlags train;
+    std::vector<std::string> machines;  // MACHINE:GPUS[:CPUS]
+    int64_t steps = 4, simulated_steps = 5, schedules = 200;
+    int rounds = 5;
+};
+void add_interop_flags(CLI::App&, InteropBench&);
+nlohmann::json bench_interop(const InteropBench&);  // prints tables, too
+
 nlohmann::json bench_product(const CommonOptions&, const ProductBench&);
 
 }  // namespace tessera

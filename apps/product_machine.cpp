@@ -15,13 +15,20 @@ ModelDevice device_of(const WorkerInfo& w) {
     return w.cuda ? ModelDevice{1, starpu_worker_get_devid(w.id), 1} : ModelDevice{};
 }
 
+bool are_models_here([[maybe_unused]] const Config& config) {
+#ifdef STARPU_SIMGRID
+    return true;
+#else
+    return std::filesystem::exists(own_folder(config) / "bus" / (machine_name() + ".config"));
+#endif
+}
+
 std::unique_ptr<Machine> models_here([[maybe_unused]] const Runtime& runtime) {
 #ifdef STARPU_SIMGRID
     return std::make_unique<Machine>(folder_of_models());
 #else
-    const auto folder = own_folder(runtime.config());
-    if (!std::filesystem::exists(folder / "bus" / (machine_name() + ".config"))) return nullptr;
-    return std::make_unique<Machine>(folder, machine_name());
+    if (!are_models_here(runtime.config())) return nullptr;
+    return std::make_unique<Machine>(own_folder(runtime.config()), machine_name());
 #endif
 }
 

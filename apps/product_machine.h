@@ -26,6 +26,7 @@ using TaskTime = std::function<double(const WorkerInfo&)>;
 ProductMachine product_machine(const Runtime&, const Machine*, double task_flops, const TaskTime&);
 
 // The models that this run uses, or null if nothing was measured yet.
+bool are_models_here(const Config&);
 std::unique_ptr<Machine> models_here(const Runtime&);
 
 // From the machine's models: the fastest implementation.

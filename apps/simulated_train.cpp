@@ -65,7 +65,9 @@ Measured run_steps(TrainSetup& s) {
     return m;
 }
 
-nlohmann::json result_of(TrainSetup& s, const Machine& machine, const Completion& models) {
+nlohmann::json result_of(TrainSetup& s) {
+    const Machine& machine = *s.machine;
+    const Completion& models = s.models;
     const Measured m = run_steps(s);
     const Plan& plan = s.executor.plan(s.trainer.plan());
     const Bound bound = model_bound(s.runtime, plan, machine, s.flags.common.deterministic);
@@ -106,6 +108,7 @@ nlohmann::json result_of(TrainSetup& s, const Machine& machine, const Completion
             {"bytes", traffic},
             {"peak_memory_bytes", {{"per_node", peak}, {"sum", std::accumulate(peak.begin(), peak.end(), int64_t(0))}}},
             {"memory_nodes", nodes},
+            {"planned", s.planned_s},
             {"policy", s.runtime.policy()},
             {"workers", s.runtime.workers().size()},
             {"models_measured", models.measured},
@@ -151,13 +154,10 @@ Command add_train(CLI::App& app) {
     return [flags] {
         refuse_values(*flags);
         TrainSetup setup(*flags, [&] { return whole_batches(*flags); });
-        Machine machine(folder_of_models());
-        const Completion models = complete_models(machine, setup.plans(), devices_of(setup.runtime),
-                                                  "tessera calibrate train " + flags->network);
         setup.write_dag();
-        const nlohmann::json j = result_of(setup, machine, models);
+        const nlohmann::json j = result_of(setup);
         flags->common.write_trace(setup.trace.get(), setup.plans());
-        print(j, models);
+        print(j, setup.models);
         if (flags->common.json) std::cout << j.dump() << std::endl;
         return 0;
     };

@@ -4,10 +4,14 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "apps/placement.h"
 #include "apps/product_machine.h"
+#include "apps/simulated.h"
 #include "apps/table.h"
 #include "core/error.h"
 #include "core/file.h"
+
+extern "C" char** environ;
 
 namespace tessera {
 
@@ -22,9 +26,9 @@ void add_train_flags(CLI::App& app, TrainFlags& f) {
                  "Training images shifted by up to an eighth, mirrored at random; --augment=crop shifts only")
         ->type_name("KINDS")
         ->group("Data");
-    app.add_option("--input", f.input, "Height and width of images, cut or padded to it; default: as they are")
+    app.add_option("--input", f.input, "Height and width that images are padded to; default: as they are")
         ->type_name("N")
-        ->check(whole_number(1))
+        ->check(whole_number(2))
         ->group("Network");
     app.add_option("--width", f.width, "Times all channel counts of the network")
         ->capture_default_str()
@@ -60,6 +64,11 @@ void add_train_flags(CLI::App& app, TrainFlags& f) {
         ->group("Training");
     app.add_option("--label-smoothing", f.label_smoothing)->capture_default_str()->group("Training");
     app.add_option("--tile", f.tile, "Largest extent of a tile of batch or weights; 0 chooses")
+        ->capture_default_str()
+        ->check(whole_number(0))
+        ->group("Execution");
+    app.add_option("--schedules", f.schedules,
+                   "How many are tried before tasks are placed on GPUs; 0 leaves it to StarPU")
         ->capture_default_str()
         ->check(whole_number(0))
         ->group("Execution");
@@ -153,46 +162,69 @@ OptimizerOptions optimizer_options(const TrainFlags& f) {
     return o;
 }
 
-TrainOptions train_options(const TrainFlags& f, const Runtime& runtime, const Network& network) {
+int workers_of(const Runtime& runtime) {
+    return runtime.cuda_workers() > 0 ? runtime.cuda_workers() : runtime.cpu_workers();
+}
+
+TrainOptions train_options(const TrainFlags& f, const TrainSetup& s) {
     TrainOptions o;
     o.epochs = f.epochs;
     o.batch = f.batch;
-    const int workers = runtime.cuda_workers() > 0 ? runtime.cuda_workers() : runtime.cpu_workers();
-    o.tile_batch = f.tile > 0 ? f.tile : default_batch_tile(f.batch, workers, f.common.deterministic);
     o.dtype = parse_dtype(f.dtype);
     o.label_smoothing = f.label_smoothing;
     o.schedule = parse_schedule(f.schedule);
-    o.augmentation = augmentation(f, network.image);
+    o.augmentation = augmentation(f, s.network.image);
     o.seed = f.common.seed;
+    const bool by_width = f.tile == 0 && s.network.takes_images() && !f.common.serial && !f.common.deterministic;
+    o.tile_batch = by_width ? batch_tile_for_width(s.network, s.optimizer, s.data.train, o, workers_of(s.runtime))
+                            : serial_batch_tile(f, s.runtime);
     return o;
 }
 
 RuntimeOptions runtime_options(const TrainFlags& f) {
     RuntimeOptions o = f.common.runtime();
     o.blocked = o.gpu_memory_bytes.has_value();
+    o.placed = !o.blocked && !f.common.serial && f.schedules > 0 && are_models_here(read_config(environ));
     return o;
 }
 
 // GPUs whose memory the network may not fit into compute its products in blocks.
-ExecutorOptions executor_options(const TrainFlags& f, const Runtime& runtime, Trace* trace) {
-    ExecutorOptions o = f.common.executor(runtime.config(), trace);
-    if (runtime.cuda_workers() == 0) return o;
-    const auto machine = models_here(runtime);
-    o.devices = typical_machine(runtime, machine.get(), parse_dtype(f.dtype), f.tile > 0 ? f.tile : 1024).blocks;
+ExecutorOptions executor_options(TrainSetup& s) {
+    const TrainFlags& f = s.flags;
+    ExecutorOptions o = f.common.executor(s.runtime.config(), s.trace.get());
+    o.planner = [&s](Plan& plan) { s.plan(plan); };
+    if (s.runtime.cuda_workers() == 0) return o;
+    o.devices = typical_machine(s.runtime, s.machine.get(), parse_dtype(f.dtype), f.tile > 0 ? f.tile : 1024).blocks;
     return o;
 }
 
 }  // namespace
+
+int64_t serial_batch_tile(const TrainFlags& f, const Runtime& runtime) {
+    const bool images = architecture(f.network).image != Extent2d(1);
+    return f.tile > 0 ? f.tile : default_batch_tile(f.batch, workers_of(runtime), f.common.deterministic, images);
+}
+
+// Placed are plans of runs whose policy follows that (schedulers/list.cpp); others place tasks themselves.
+void TrainSetup::plan(Plan& plan) {
+#ifdef STARPU_SIMGRID
+    models = complete_models(*machine, {&plan}, devices_of(runtime), "tessera calibrate train " + flags.network);
+#endif
+    if (!machine || runtime.policy() != "list" || flags.common.serial || flags.schedules == 0) return;
+    const double seconds = place(plan, runtime, *machine, flags.common.deterministic, int(flags.schedules));
+    if (!(planned_s >= seconds)) planned_s = seconds;
+}
 
 TrainSetup::TrainSetup(const TrainFlags& f, const std::function<Split()>& load)
     : flags(checked(f)),
       runtime(runtime_options(f)),
       data(load()),
       trace(f.common.make_trace()),
+      machine(models_here(runtime)),
       network(make_network(f.network, weights, network_options(f, data))),
       optimizer(optimizer_options(f), weights),
-      executor(runtime, executor_options(f, runtime, trace.get())),
-      trainer(executor, network, optimizer, data.train, train_options(f, runtime, network)) {}
+      executor(runtime, executor_options(*this)),
+      trainer(executor, network, optimizer, data.train, train_options(f, *this)) {}
 
 std::vector<const Plan*> TrainSetup::plans() const {
     std::vector<const Plan*> all;

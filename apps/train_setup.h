@@ -1,6 +1,7 @@
 // apps/train_setup.h - from the flags of `tessera train` to a trainer that is ready: for training, for calibration,
 // which needs its plans only, and for simulation.
 #pragma once
+#include <cmath>
 #include <map>
 #include <memory>
 
@@ -8,6 +9,7 @@
 #include "core/trace.h"
 #include "data/dataset.h"
 #include "graphs/trainer.h"
+#include "models/estimate.h"
 
 namespace tessera {
 
@@ -17,7 +19,8 @@ struct TrainFlags {
     std::string checkpoint, metrics, plot;
     double validation = -1, label_smoothing = 0, learning_rate = 0, width = 1;
     int64_t epochs = 5, batch = 128, tile = 0, every = 0, input = 0;
-    int64_t steps = 10;  // of a simulation
+    int64_t steps = 10;       // of a simulation
+    int64_t schedules = 200;  // that are tried to place tasks
     bool resume = false, auxiliary = false;
     std::optional<std::string> hidden, activation;  // of mlp
     static constexpr auto default_hidden = "512,512", default_activation = "relu";
@@ -26,6 +29,9 @@ struct TrainFlags {
 };
 void add_train_flags(CLI::App&, TrainFlags&);
 
+// The tile of a batch that gives every worker one part of each op.
+int64_t serial_batch_tile(const TrainFlags&, const Runtime&);
+
 // Data, network, optimizer, loss and executor, put together. `data` is load_data's or shape_of_data's.
 struct TrainSetup {
     TrainSetup(const TrainFlags&, const std::function<Split()>& data);
@@ -33,7 +39,10 @@ struct TrainSetup {
     const TrainFlags& flags;
     Runtime runtime;
     Split data;
-    std::unique_ptr<Trace> trace;  // if a flag asks for what it records
+    std::unique_ptr<Trace> trace;      // if a flag asks for what it records
+    std::unique_ptr<Machine> machine;  // the models; null if nothing was measured yet
+    Completion models;                 // under simulation: what was missing in them
+    double planned_s = NAN;            // of a step, where the tasks of the largest plan were placed
     Params weights;
     Network network;
     Optimizer optimizer;
@@ -43,6 +52,7 @@ struct TrainSetup {
     const Dataset& held_out() const { return data.test.count > 0 ? data.test : data.validation; }
     std::map<std::string, std::string> facts() const;  // what a checkpoint must agree on with the run that resumes it
     std::vector<const Plan*> plans() const;
+    void plan(Plan&);  // says where its tasks run
     void write_dag() const { flags.common.write_dag(executor.plan(trainer.plan())); }
 };
 

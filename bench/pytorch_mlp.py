@@ -13,7 +13,9 @@ import os
 import statistics
 import subprocess
 import sys
-import time
+
+import tessera_peer
+from tessera_peer import Training, first_uniform, permutation, timed_steps
 
 # Name and flags of every recorded run, as the reference and the trainer under test take them.
 SMALL = "--hidden 64,32 --batch 128"
@@ -50,22 +52,11 @@ def parser():
     mode.add_argument("--record", metavar="FILE")
     p.add_argument("--reference", metavar="PROGRAM", help="built from tests/reference/losses_main.cpp; for --record")
     p.add_argument("--data", metavar="DIR", help="folder with MNIST's IDX files, plain or .gz")
-    p.add_argument("--threads", type=int, default=1)
     p.add_argument("--steps", type=int, help="steps to time or print; default 100 and 10")
     p.add_argument("--validation", type=float, default=0.0, help="the last fraction of the samples, not trained on")
     p.add_argument("--hidden", type=lambda text: [int(width) for width in text.split(",")])
     p.add_argument("--activation", default="relu", choices=["relu", "tanh", "sigmoid", "gelu", "silu"])
-    p.add_argument("--optimizer", default="sgd", choices=["sgd", "adam", "adamw"])
-    p.add_argument("--lr", type=float, default=0.01)
-    p.add_argument("--momentum", type=float, default=0.0)
-    p.add_argument("--weight-decay", type=float, default=0.0)
-    p.add_argument("--nesterov", action="store_true")
-    p.add_argument("--clip", type=float, default=0.0)
-    p.add_argument("--label-smoothing", type=float, default=0.0)
-    p.add_argument("--schedule", default="constant", help="constant | step | cosine, then :STEPS of warm-up")
-    p.add_argument("--batch", type=int, default=128)
-    p.add_argument("--epochs", type=int, default=1)
-    p.add_argument("--seed", type=int, default=1)
+    tessera_peer.add_flags(p)
     return p
 
 
@@ -77,42 +68,7 @@ MODES = {  # settings of the modes that stand for one fixed network
 given = sys.argv[1:]
 options = parser().parse_args([flag for mode in given for flag in MODES.get(mode, "").split()] + given)
 
-# OpenBLAS has threads of its own, which torch.set_num_threads does not reach: fixed here, before it is loaded.
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[variable] = str(options.threads)
-# OpenMP's idle threads would spin on the cores that OpenBLAS's threads need: measured up to 2.5 times slower.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-
-torch.set_num_threads(options.threads)
-
-
-def mix(z):
-    z = z + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-def bits(seed, stream, index):
-    """One 64-bit value for each entry of index; numpy arrays wrap around silently, scalars would warn."""
-    stream, seed = np.array([stream], np.uint64), np.array([seed], np.uint64)
-    return mix(mix(seed ^ mix(stream)) + index)
-
-
-def uniform(seed, stream, count):
-    return (bits(seed, stream, np.arange(count, dtype=np.uint64)) >> np.uint64(40)).astype(np.float64) * 2.0**-24
-
-
-def permutation(seed, epoch, n):
-    index = np.arange(1, n, dtype=np.uint64)
-    swaps = bits(seed, 0x5348554646 ^ epoch, index) % (index + np.uint64(1))
-    order = list(range(n))
-    for i in range(n - 1, 0, -1):
-        j = int(swaps[i - 1])
-        order[i], order[j] = order[j], order[i]
-    return torch.tensor(order)
+np, torch = tessera_peer.load(options.threads)
 
 
 def read_idx(folder, kind):
@@ -143,77 +99,15 @@ def network(o, features, classes):
     for l, (i, out) in enumerate(zip(widths, widths[1:])):
         layer = torch.nn.Linear(i, out)
         for stream, parameter in ((2 * l, layer.weight), (2 * l + 1, layer.bias)):
-            start = (2 * uniform(o.seed, stream, parameter.numel()) - 1) * (1 / math.sqrt(i))
-            parameter.data = torch.from_numpy(start.astype(np.float32)).reshape(parameter.shape)
+            parameter.data = first_uniform(o.seed, stream, parameter.shape, 1 / math.sqrt(i))
         layers += [layer, activations[o.activation]()]
     return torch.nn.Sequential(*layers[:-1])
-
-
-def optimizer_of(o, model):
-    if o.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), lr=o.lr, momentum=o.momentum, nesterov=o.nesterov,
-                               weight_decay=o.weight_decay)
-    kind = torch.optim.Adam if o.optimizer == "adam" else torch.optim.AdamW
-    return kind(model.parameters(), lr=o.lr, weight_decay=o.weight_decay)
-
-
-def learning_rate(o, step, per_epoch):
-    kind, _, warmup = o.schedule.partition(":")
-    warmup = int(warmup or 0)
-    start = o.lr * (step + 1) / warmup if step < warmup else o.lr
-    if kind == "constant":
-        return start
-    if kind == "step":
-        return start * 0.1 ** sum(0 < drop <= step // per_epoch for drop in (o.epochs // 3, 2 * o.epochs // 3))
-    if kind != "cosine":
-        sys.exit(f"error: unknown schedule {kind}")
-    length = o.epochs * per_epoch - warmup
-    return start if step < warmup else o.lr * (1 + math.cos(math.pi * min(1, (step - warmup) / length))) / 2
-
-
-class Training:
-    """The ordinary training loop over data that lies in memory; step() returns the loss as a tensor, unread."""
-
-    def __init__(self, o, x, y, n, order):
-        self.o, self.x, self.y, self.n, self.order_of_epoch = o, x, y, n, order
-        self.model = network(o, x.shape[1], 10)
-        self.optimizer = optimizer_of(o, self.model)
-        self.criterion = torch.nn.CrossEntropyLoss(label_smoothing=o.label_smoothing)
-        self.per_epoch = -(-n // o.batch)
-        self.steps = 0
-
-    def step(self):
-        epoch, at = divmod(self.steps, self.per_epoch)
-        if at == 0:
-            self.order = self.order_of_epoch(epoch)
-        rows = self.order[at * self.o.batch:(at + 1) * self.o.batch]
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.criterion(self.model(self.x[rows]), self.y[rows])
-        loss.backward()
-        if self.o.clip > 0:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.o.clip)
-        if self.o.schedule != "constant":
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(self.o, self.steps, self.per_epoch)
-        self.optimizer.step()
-        self.steps += 1
-        return loss
-
-
-def timed_steps(training, count):
-    """The time of each of count steps, in milliseconds."""
-    times = []
-    for _ in range(count):
-        begin = time.perf_counter()
-        training.step()
-        times.append(1e3 * (time.perf_counter() - begin))
-    return times
 
 
 def bench(o):
     n = 10000
     x, y = torch.rand(n, 784), torch.randint(10, (n,))
-    training = Training(o, x, y, n, lambda epoch: torch.randperm(n))
+    training = Training(o, network(o, x.shape[1], 10), x, y, n, lambda epoch: torch.randperm(n))
     timed_steps(training, 10)
     times = timed_steps(training, o.steps or 100)
     print(json.dumps({"steps_per_s": round(1e3 * len(times) / sum(times), 3),
@@ -223,13 +117,13 @@ def bench(o):
 
 def losses(o):
     x, y, n = mnist(o)
-    training = Training(o, x, y, n, lambda epoch: permutation(o.seed, epoch, n))
+    training = Training(o, network(o, x.shape[1], 10), x, y, n, lambda epoch: permutation(o.seed, epoch, n))
     return [training.step().item() for _ in range(o.steps or 10)]
 
 
 def accuracy(o):
     x, y, n = mnist(o)
-    training = Training(o, x, y, n, lambda epoch: permutation(o.seed, epoch, n))
+    training = Training(o, network(o, x.shape[1], 10), x, y, n, lambda epoch: permutation(o.seed, epoch, n))
     times = timed_steps(training, o.epochs * training.per_epoch)
     with torch.no_grad():
         right = (training.model(x[n:]).argmax(1) == y[n:]).sum().item()

@@ -27,6 +27,11 @@ starpu_data_access_mode starpu_mode(Access a, bool deterministic) {
 
 // What the next step waits for goes first; where tasks have owners their node's order is the plan's (core/blocks.h).
 std::vector<int> priorities_of(const Plan& plan, bool ordered) {
+    if (!plan.tasks.empty() && plan.tasks[0].turn >= 0) {
+        std::vector<int> priorities;
+        for (const TaskSpec& t : plan.tasks) priorities.push_back(int(plan.tasks.size()) - t.turn);
+        return priorities;
+    }
     auto ranks = upward_ranks(plan, estimated_times(plan), ordered);
     const double top = ranks.empty() ? 1 : *std::max_element(ranks.begin(), ranks.end());
     std::vector<int> priorities;
@@ -137,6 +142,7 @@ int Executor::load(Plan plan, bool share) {
     check_limits(plan);
     check_swap(plan);
     check_workers(plan);
+    if (options_.planner) options_.planner(plan);
     loaded_.push_back(std::make_unique<Loaded>());
     loaded_.back()->plan = std::move(plan);
     prepare(*loaded_.back(), share);
@@ -196,8 +202,10 @@ void Executor::prepare(Loaded& l, bool share) {
             options_.in_place && std::any_of(t.tiles.begin(), t.tiles.end(), [&](const TileUse& u) {
                 return u.access != Access::read && plan.values[size_t(plan.tiles[size_t(u.tile)].value)].param;
             });
-        l.hints.push_back(
-            {.node = t.owner, .completes = t.completes, .goes_home = t.completes && lasting, .block = t.block});
+        l.hints.push_back({.node = std::max(t.owner, t.place),
+                           .completes = t.completes,
+                           .goes_home = t.completes && lasting,
+                           .block = t.block});
     }
     l.state.plan = &plan;
     l.state.run = &run_;
@@ -222,7 +230,7 @@ void Executor::submit_task(Loaded& l, size_t index, const starpu_data_handle_t* 
     task->cl_arg_free = 1;
     task->callback_func = task_finished;
     task->callback_arg = &unfinished;
-    if (p.spec->owner >= 0) task->sched_data = &l.hints[index];
+    if (l.hints[index].node >= 0) task->sched_data = &l.hints[index];
     task->nbuffers = int(p.count);
     auto* to_handles = task->handles;
     auto* to_modes = task->modes;

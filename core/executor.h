@@ -37,6 +37,8 @@ struct ExecutorOptions {
     Trace* trace = nullptr;          // records every task; must outlive the executor
     // Given: products of plans that do not fit into one of these memories are computed in blocks (core/blocks.h).
     std::vector<BlockDevice> devices = {};
+    // Given: looks at every plan that is loaded and may say where its tasks run, and in which order (TaskSpec::place).
+    std::function<void(Plan&)> planner = {};
 };
 
 // Time of the tasks of one (codelet, footprint) of a plan on one kind of worker.

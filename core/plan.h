@@ -27,6 +27,8 @@ struct TaskSpec {
     int worker = -1;          // the only one that may run it, or -1
     int implementation = -1;  // the only one that may be used, or -1
     int owner = -1;           // memory node whose workers should run it, or -1 (core/blocks.h)
+    int place = -1;           // the same by a planner that looked at all tasks (core/list_schedule.h), with
+    int turn = -1;            // its turn among them
     bool completes = false;   // the last task of an owned product that writes its tile: it may go home
     int block = 0;  // of those that its owner computes one after the other: what it reads stays for all of one
 };

@@ -44,7 +44,7 @@ void find_plugin() {
 }
 
 // Workers of one kind need no placement ahead of time (docs/decisions/0003-default-policy.md).
-std::string default_policy(bool blocked) {
+std::string default_policy(const RuntimeOptions& options) {
     [[maybe_unused]] const char* wanted = std::getenv("STARPU_NCUDA");
 #ifdef STARPU_SIMGRID
     const int gpus = wanted ? std::atoi(wanted) : 1;  // the platform's, which 'tessera simulate' states
@@ -55,8 +55,8 @@ std::string default_policy(bool blocked) {
 #endif
 #endif
     const auto known = known_policies();
-    const std::string ours = gpus == 0 ? "list" : "reuse";
-    const bool wanted_here = gpus == 0 || blocked;
+    const std::string ours = gpus == 0 || !options.blocked ? "list" : "reuse";
+    const bool wanted_here = gpus == 0 || options.blocked || options.placed;
     return wanted_here && std::find(known.begin(), known.end(), ours) != known.end() ? ours : "dmdas";
 }
 
@@ -173,7 +173,7 @@ Runtime::Runtime(const RuntimeOptions& options) : config_(read_config(environ)),
     check_swap(options);
     set_limits(options);
     if (options.blocked) prepare_blocks(options.short_of_memory);
-    set_default("STARPU_SCHED", default_policy(options.blocked));
+    set_default("STARPU_SCHED", default_policy(options));
     set_default("STARPU_SILENT", "1");
     if (!std::getenv("STARPU_HOME") && !std::getenv("STARPU_PERF_MODEL_DIR")) {
         const fs::path folder = model_folder(config_);

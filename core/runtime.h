@@ -17,6 +17,7 @@ struct RuntimeOptions {
     bool streamed = false;  // host_memory_bytes and swap are kept by who asks, not by StarPU (codelets/tile_io.h)
     bool short_of_memory = false;  // the work does not fit into the GPUs' memories together
     bool blocked = false;          // plans are in blocks that fill memories (core/blocks.h): defaults for that
+    bool placed = false;           // plans say where their tasks run (core/list_schedule.h): likewise
 };
 
 struct WorkerInfo {

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "core/list_schedule.h"
 #include "core/random.h"
 
 namespace tessera {
@@ -18,9 +19,9 @@ std::vector<int64_t> epoch_order(int64_t count, uint64_t seed, int64_t epoch) {
     return order;
 }
 
-int64_t default_batch_tile(int64_t batch, int workers, bool deterministic) {
-    constexpr int64_t smallest = 64, fixed = 128;  // fewer rows than 64 make products slow
-    if (deterministic) return fixed;               // must not depend on the machine
+int64_t default_batch_tile(int64_t batch, int workers, bool deterministic, bool images) {
+    const int64_t smallest = images ? 1 : 64;     // fewer rows than 64 make products slow; an image has its pixels
+    if (deterministic) return images ? 32 : 128;  // must not depend on the machine
     return std::max(smallest, (batch + workers - 1) / std::max(1, workers));
 }
 
@@ -84,15 +85,41 @@ void Trainer::arrived(int64_t step, double StepResult::*part, double value) {
 
 Trainer::~Trainer() { executor_.drain(); }  // tasks in flight use our sinks and orders
 
+// The labels of a batch and what the network makes of it.
+static std::pair<Tensor, Outputs> batch_outputs(Graph& g, const Network& network, const BatchSource& source,
+                                                int64_t batch, const TrainOptions& options, bool training) {
+    const auto rows = cut(batch, options.tile_batch);
+    const Maps x = network.takes_images()
+                       ? load_images(g, source, network.image, rows, options.dtype,
+                                     training ? options.augmentation : Augmentation{})
+                       : Maps{load_features(g, source, batch, options.dtype, {rows, {source.features}})};
+    const Tensor labels = load_labels(g, source, batch, {rows, {1}});
+    return {labels, network.outputs(g, x, training)};
+}
+
+int64_t batch_tile_for_width(const Network& network, const Optimizer& optimizer, const Dataset& data,
+                             TrainOptions options, int workers) {
+    constexpr double as_busy = 1.03;
+    const BatchSource source = source_of(data);
+    const Devices equal{std::vector<int>(size_t(workers)), std::vector<int>(size_t(workers)), {{0.0}}, {{0.0}}};
+    const int64_t most = std::min<int64_t>(options.batch, 2 * workers);
+    std::vector<std::pair<double, int64_t>> tried;  // seconds, tile
+    for (int64_t parts = 1; parts <= most; parts += (parts + 3) / 4) {
+        options.tile_batch = (options.batch + parts - 1) / parts;
+        Graph g;
+        const auto [labels, outputs] = batch_outputs(g, network, source, options.batch, options, true);
+        optimizer.minimize(classification_loss(outputs, labels, options.label_smoothing));
+        const Plan plan(g);
+        tried.push_back(
+            {ListScheduler(plan, {estimated_times(plan)}, equal, false).greedy({}).step_s, options.tile_batch});
+    }
+    const double best = std::min_element(tried.begin(), tried.end())->first;
+    return std::find_if(tried.begin(), tried.end(), [&](auto& t) { return t.first <= as_busy * best; })->second;
+}
+
 int Trainer::make_plan(const BatchSource& source, int64_t batch, bool training) {
     Graph g;
-    const auto rows = cut(batch, options_.tile_batch);
-    const Maps x = network_.takes_images()
-                       ? load_images(g, source, network_.image, rows, options_.dtype,
-                                     training ? options_.augmentation : Augmentation{})
-                       : Maps{load_features(g, source, batch, options_.dtype, {rows, {source.features}})};
-    Tensor labels = load_labels(g, source, batch, {rows, {1}});
-    const Outputs outputs = network_.outputs(g, x, training);
+    const auto [labels, outputs] = batch_outputs(g, network_, source, batch, options_, training);
     Graph::Layer scope(g, "loss");
     Tensor loss = classification_loss(outputs, labels, training ? options_.label_smoothing : 0);
     Tensor correct = count_correct(outputs.logits, labels);

@@ -34,8 +34,13 @@ struct StepResult {
 // The order of an epoch's samples: Fisher-Yates from the last to the first with random_bits(seed, "SHFF" ^ epoch, i).
 std::vector<int64_t> epoch_order(int64_t count, uint64_t seed, int64_t epoch);
 
-// The tile extent that gives every worker a part of the batch, where parts stay large enough to be worth a task.
-int64_t default_batch_tile(int64_t batch, int workers, bool deterministic);
+// The tile extent that gives every worker a part of the batch, where parts stay large enough to be worth a task: 64
+// rows, or one image.
+int64_t default_batch_tile(int64_t batch, int workers, bool deterministic, bool images);
+
+// The largest tile of a batch of images with which that many equal workers would be as busy as with any smaller one, by
+// a list schedule of a training step: a network that is wide itself needs fewer tiles than a chain.
+int64_t batch_tile_for_width(const Network&, const Optimizer&, const Dataset&, TrainOptions, int workers);
 
 class Trainer {
  public:
@@ -43,6 +48,7 @@ class Trainer {
     Trainer(Executor&, const Network&, const Optimizer&, const Dataset& train, TrainOptions);
     ~Trainer();
 
+    const TrainOptions& options() const { return options_; }
     int64_t steps_per_epoch() const { return steps_per_epoch_; }
     int64_t total_steps() const { return steps_per_epoch_ * options_.epochs; }
     int64_t next_step() const { return next_step_; }

@@ -211,7 +211,7 @@ TimePoint time_point(const EntryFacts* facts, const ModelEntry& e) {
 }
 
 bool is_product(const CodeletInfo& codelet) {
-    return codelet.op.starts_with("gemm") || codelet.op.starts_with("linear");
+    return codelet.op.starts_with("gemm") || codelet.op.starts_with("linear") || codelet.op.starts_with("conv2d");
 }
 
 std::string Completion::text() const {

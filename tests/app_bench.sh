@@ -30,6 +30,16 @@ fi
 if expect_ok env STARPU_SCHED=dmdas "${bench[@]}" trace --task-us 1 --tasks 1 --rounds 1 --json; then
   expect "the policy is named" test "$(json_value policy out.txt)" = dmdas
 fi
+# --- interop: both ways here, then on machines that are not here ---
+if expect_ok "${bench[@]}" interop pathnet --batch 4 --rounds 1 --steps 1 --machines none --json; then
+  for key in t1_seconds tinf_seconds eta bound serial_seconds concurrent_seconds gain forward_gain parameters; do
+    expect "$key is positive" is_true "$(json_value "$key" out.txt) > 0"
+  done
+  expect "the longest path is no longer than all tasks" is_true "$(json_value tinf_seconds out.txt) <= $(json_value t1_seconds out.txt)"
+  expect "the table has both" grep -qE '^training step +[0-9.]+ [mu]?s +[0-9.]+ [mu]?s +[0-9.]+' out.txt
+fi
+expect_error 2 "--machines 'sirocco' is not" "${bench[@]}" interop pathnet --machines sirocco
+expect_error 2 "unknown network" "${bench[@]}" interop pathnets --machines none
 for flag in task-us tasks rounds; do
   for bad in 0 -1 x ''; do expect_error 2 "--$flag" "${bench[@]}" trace --$flag="$bad"; done
 done

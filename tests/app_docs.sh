@@ -15,10 +15,10 @@ expect_ok "$program" environment && {
 expect_ok "$program" ops && {
   cp out.txt ops.txt
   # What ops.h declares under another name than its codelets', or composes of other ops.
-  composed=' gemm:gemm gemm_into:gemm linear:linear activate: gradients: cast:cast adamw:adam assign:copy clip_by_global_norm:clip argmax:argmax '
-  for name in $(grep -oE '^(Tensor|void|std::vector<Tensor>) [a-z_]+\(' "$source/codelets/ops.h" | sed -E 's/.* ([a-z_]+)\($/\1/' | sort -u); do
+  composed=' gemm:gemm gemm_into:gemm linear:linear activate: gradients: cast:cast adamw:adam assign:copy clip_by_global_norm:clip argmax:argmax concat: split: global_avg_pool2d:adaptive_avg_pool2d '
+  for name in $(grep -oE '^(Tensor|Maps|void|std::vector<(Tensor|Maps)>) [a-z_0-9]+\(' "$source/codelets/ops.h" | sed -E 's/.* ([a-z_0-9]+)\($/\1/' | sort -u); do
     want=$name
-    [[ $composed =~ \ $name:([a-z_]*)\  ]] && want=${BASH_REMATCH[1]}
+    [[ $composed =~ \ $name:([a-z_0-9]*)\  ]] && want=${BASH_REMATCH[1]}
     [ -z "$want" ] || expect "'tessera ops' lists $name" grep -qE "^$want" ops.txt
   done
   expect "every row has a formula" awk 'NR > 2 && NF < 4 { bad = 1 } END { exit bad }' ops.txt

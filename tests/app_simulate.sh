@@ -135,4 +135,15 @@ fi
 sleep 2; kill -TERM $victim; code=0; wait $victim || code=$?
 expect "ended by a signal ($code)" test $code -gt 128
 expect "its copies are gone" test -z "$(find cache/scratch -mindepth 1 2>/dev/null)"
+# --- placed tasks: what the planner foresaw is about what happens, and as good as StarPU's own placing ---
+wide=(train pathnet --data cifar10 --batch 16 --tile 16 --steps 5 --json)
+if expect_ok "${sirocco[@]}" --gpus 2 --cpus 0 -- "${wide[@]}"; then
+  placed=$(json_value step_seconds out.txt) planned=$(json_value planned out.txt)
+  expect "the policy is list" test "$(json_value policy out.txt)" = list
+  expect "planned $planned, simulated $placed" is_true "$planned < 1.25 * $placed && $placed < 1.25 * $planned"
+  expect_ok "${sirocco[@]}" --gpus 1 --cpus 0 -- "${wide[@]}" && expect "not slower than one GPU" is_true "$placed <= 1.02 * $(json_value step_seconds out.txt)"
+  expect_ok "${sirocco[@]}" --gpus 2 --cpus 0 -- "${wide[@]}" --schedules 0 && expect "0 schedules: StarPU places" test "$(json_value policy out.txt)" = dmdas
+fi
+expect_ok "$program" bench interop pathnet --batch 4 --rounds 1 --steps 1 --machines sirocco:1,sirocco:2 --json &&
+  expect "two machines were simulated" test "$(grep -o '"machine":"sirocco"' out.txt | wc -l)" = 2
 finish

@@ -8,26 +8,13 @@
 #include <set>
 
 #include "codelets/ops.h"
+#include "tests/plans_by_hand.h"
 
 namespace tessera {
 namespace {
 
 using Edges = std::vector<std::vector<int>>;
 
-// A plan of tasks by hand, over `tiles` tiles of one element; its codelets are whatever there is.
-Plan by_hand(int tiles, std::vector<std::vector<TileUse>> uses) {
-    Graph g;
-    g.value("t", {1, tiles}, DType::f32, {{1}, cut(tiles, 1)});
-    Plan plan(g);
-    plan.nodes.push_back({"op", "", ""});
-    for (auto& u : uses) {
-        TaskSpec task;
-        task.codelet = all_codelets().front();
-        task.tiles = std::move(u);
-        plan.tasks.push_back(std::move(task));
-    }
-    return plan;
-}
 constexpr Access r = Access::read, w = Access::write, rw = Access::read_write, acc = Access::accumulate;
 
 TEST(Dependencies, ReadersWaitForTheWriterAndWritersForReaders) {

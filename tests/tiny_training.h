@@ -1,13 +1,20 @@
 // tiny_training.h - a small network on generated digits, trained for a few steps: what tests of the engine compare.
 #pragma once
+#include <filesystem>
 #include <functional>
 #include <vector>
 
+#include "core/error.h"
 #include "core/executor.h"
 #include "data/digits.h"
 #include "graphs/trainer.h"
 
 namespace tessera::testing_tools {
+
+// Recorded tables, which lie beside the test programs.
+inline std::filesystem::path reference_folder() {
+    return std::filesystem::read_symlink("/proc/self/exe").parent_path() / "reference";
+}
 
 inline RuntimeOptions with_workers(int cpus) {
     RuntimeOptions o;

@@ -327,7 +327,7 @@ struct Recorded {
     std::map<std::string, std::vector<std::pair<double, double>>> losses;  // reference f64, PyTorch f32
 };
 Recorded read_recorded() {
-    std::ifstream file(std::filesystem::path(__FILE__).parent_path() / "reference" / "recorded_losses.csv");
+    std::ifstream file(reference_folder() / "recorded_losses.csv");
     Recorded r;
     for (std::string line; std::getline(file, line);) {
         if (const size_t colon = line.find(": --"); line.starts_with("# ") && colon != std::string::npos)

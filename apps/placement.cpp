@@ -1,0 +1,80 @@
+#include "apps/placement.h"
+
+#include <starpu.h>
+
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "apps/product_machine.h"
+#include "core/error.h"
+
+namespace tessera {
+namespace {
+
+// Between two tasks on a GPU: StarPU's own work and the launch. Simulated ones take so long; on a GPU it is to be
+// measured.
+constexpr double gpu_gap_s = 6.5e-6;
+
+// Kinds: the cores, and every GPU.
+Devices devices_of_workers(const std::vector<WorkerInfo>& workers) {
+    Devices d;
+    for (const WorkerInfo& w : workers) {
+        d.kind.push_back(w.cuda ? 1 + starpu_worker_get_devid(w.id) : 0);
+        d.memory.push_back(int(w.node));
+    }
+    const unsigned nodes = starpu_memory_nodes_get_count();
+    for (unsigned from = 0; from < nodes; ++from) {
+        auto& latency = d.latency_s.emplace_back();
+        auto& speed = d.bytes_per_s.emplace_back();
+        for (unsigned to = 0; to < nodes; ++to) {
+            latency.push_back(from == to ? 0 : 1e-6 * starpu_transfer_latency(from, to));
+            speed.push_back(from == to ? INFINITY : 1e6 * starpu_transfer_bandwidth(from, to));
+        }
+    }
+    return d;
+}
+
+}  // namespace
+
+ListScheduler list_scheduler(const Runtime& runtime, const Plan& plan, const Machine& machine, bool ordered) {
+    const auto workers = runtime.workers();
+    Devices devices = devices_of_workers(workers);
+    std::map<int, ModelDevice> kinds;
+    for (size_t w = 0; w < workers.size(); ++w) kinds[devices.kind[w]] = device_of(workers[w]);
+    std::vector<std::vector<double>> times(size_t(kinds.empty() ? 0 : kinds.rbegin()->first + 1));
+    std::map<const CodeletInfo*, ModelFile> models;
+    for (const TaskSpec& t : plan.tasks) {
+        if (!models.contains(t.codelet)) models[t.codelet] = machine.model(t.codelet->name);
+        for (size_t k = 0; k < times.size(); ++k) {
+            const bool can = kinds.contains(int(k)) && (k == 0 || !t.codelet->cuda.empty());
+            times[k].push_back(!can ? INFINITY
+                               : t.codelet->host_only
+                                   ? 0
+                                   : (k > 0 ? gpu_gap_s : 0) +
+                                         1e-6 * models[t.codelet].fastest_us(kinds[int(k)], t.footprint));
+            if (std::isnan(times[k].back()))
+                throw Error(t.codelet->name + " was not measured on every kind of worker", "tessera calibrate");
+        }
+    }
+    return {plan, std::move(times), std::move(devices), ordered};
+}
+
+double place(Plan& plan, const Runtime& runtime, const Machine& machine, bool ordered, int tries) {
+    std::set<unsigned> memories;
+    for (const WorkerInfo& w : runtime.workers()) memories.insert(w.node);
+    if (memories.size() < 2) return NAN;
+    Placement best;
+    try {
+        best = list_scheduler(runtime, plan, machine, ordered).search(tries);
+    } catch (const Error&) { return NAN; }  // an op that was never measured: StarPU finds out where it is fast
+    const auto workers = runtime.workers();
+    for (size_t i = 0; i < best.order.size(); ++i) {
+        TaskSpec& t = plan.tasks[size_t(best.order[i])];
+        t.turn = int(i);
+        t.place = int(workers[size_t(best.worker[size_t(best.order[i])])].node);
+    }
+    return best.step_s;
+}
+
+}  // namespace tessera

@@ -1,0 +1,131 @@
+// list_schedule_test.cpp - schedules on plans small enough to see, and on random ones: nothing starts before its data
+// is there, no worker and no link does two things at once, nothing beats the bounds, a search never loses.
+#include "core/list_schedule.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <set>
+
+#include "core/error.h"
+#include "tests/draw.h"
+#include "tests/plans_by_hand.h"
+
+namespace tessera {
+namespace {
+
+constexpr double never = std::numeric_limits<double>::infinity(), relative = 1e-9;
+constexpr auto r = Access::read, w = Access::write, rw = Access::read_write;
+
+void expect_close(double got, double expected) {
+    EXPECT_TRUE(std::abs(got - expected) <= relative * expected) << got << " for " << expected;
+}
+
+// The host, which has no worker, and GPUs; all links alike. Tiles of by_hand() have 4 bytes.
+Devices gpus(int count, double seconds_per_tile) {
+    Devices d;
+    for (int i = 0; i < count; ++i) d.kind.push_back(0), d.memory.push_back(i + 1);
+    d.latency_s.assign(size_t(count + 1), std::vector<double>(size_t(count + 1), seconds_per_tile));
+    d.bytes_per_s.assign(size_t(count + 1), std::vector<double>(size_t(count + 1), 1e300));
+    return d;
+}
+
+TEST(ListSchedule, AChainStaysOnOneDevice) {
+    const Plan p = by_hand(3, {{{0, rw}}, {{0, r}, {1, w}}, {{1, r}, {2, w}}, {{2, r}, {0, rw}}});
+    const ListScheduler s(p, {{1, 2, 3, 4}}, gpus(3, 0.5), false);
+    const Placement best = s.search(50);
+    expect_close(best.step_s, 10);
+    EXPECT_EQ(best.workers_used(), 1);
+    EXPECT_EQ(best.order, (std::vector{0, 1, 2, 3}));
+}
+
+TEST(ListSchedule, IndependentWorkIsShared) {
+    const Plan p = by_hand(4, {{{0, rw}}, {{1, rw}}, {{2, rw}}, {{3, rw}}});
+    const auto seconds = [&](int count) {
+        return ListScheduler(p, {{1, 1, 1, 1}}, gpus(count, 9), false).search(50).step_s;
+    };
+    expect_close(seconds(1), 4);
+    expect_close(seconds(2), 2);
+    expect_close(seconds(4), 1);
+}
+
+// Two halves of 4 s that meet: worth a transfer of 1 s, not one of 5 s.
+TEST(ListSchedule, TransfersAreWeighed) {
+    const Plan p = by_hand(4, {{{0, rw}}, {{0, r}, {1, w}}, {{0, r}, {2, w}}, {{1, r}, {2, r}, {0, rw}}});
+    const auto best = [&](double transfer) {
+        return ListScheduler(p, {{1, 4, 4, 1}}, gpus(2, transfer), false).search(200);
+    };
+    expect_close(best(1).step_s, 1 + 1 + 4 + 1 + 1);
+    EXPECT_EQ(best(1).workers_used(), 2);
+    expect_close(best(5).step_s, 10);
+    EXPECT_EQ(best(5).workers_used(), 1);
+}
+
+// One GPU sends two tiles: the second waits for the first.
+TEST(ListSchedule, ALinkCarriesOneTileAtATime) {
+    const Plan p = by_hand(2, {{{0, rw}}, {{1, rw}}, {{0, r}}, {{1, r}}});
+    const ListScheduler s(p, {{1, 1, 1, 1}, {1, 1, never, never}, {never, never, 1, 1}},
+                          {{1, 2}, {1, 2}, gpus(2, 3).latency_s, gpus(2, 3).bytes_per_s}, false);
+    // 0 and 1 end at 1 and 2; sent until 4 and 7; read until 5 and 8. The next step writes 0 again at 5.
+    const Placement once = s.greedy({});
+    EXPECT_EQ(once.worker, (std::vector{0, 0, 1, 1}));
+    expect_close(once.step_s, 6);  // two transfers
+}
+
+TEST(ListSchedule, FasterWorkersAreChosen) {
+    const Plan p = by_hand(2, {{{0, rw}}, {{1, rw}}});
+    Devices d = gpus(1, 0.1);
+    d.kind.push_back(1), d.memory.push_back(0);  // and a core of the host
+    expect_close(ListScheduler(p, {{1, 1}, {10, 10}}, d, false).search(50).step_s, 2);
+    expect_close(ListScheduler(p, {{1, 1}, {1, 10}}, d, false).search(50).step_s, 1);
+    expect_close(ListScheduler(p, {{1, never}, {never, 3}}, d, false).search(50).step_s, 3);
+    EXPECT_THROW(ListScheduler(p, {{1, never}, {1, never}}, d, false), Error);
+}
+
+// A random plan in which every task writes a tile of its own or goes on with one.
+Plan random_plan(Draw& draw, int tasks) {
+    std::vector<std::vector<TileUse>> uses;
+    for (int t = 0; t < tasks; ++t) {
+        std::set<int> inputs;
+        for (int64_t i = draw.whole(0, 3); i > 0 && t > 0; --i) inputs.insert(int(draw.whole(0, t - 1)));
+        auto& use = uses.emplace_back();
+        for (int tile : inputs) use.push_back({tile, r});
+        use.push_back({t, draw.whole(0, 3) == 0 ? rw : w});
+    }
+    return by_hand(tasks, uses);
+}
+
+TEST(ListSchedule, IsFeasibleAndWithinTheBounds) {
+    Draw draw{4};
+    for (int round = 0; round < 40; ++round) {
+        SCOPED_TRACE(round);
+        const int tasks = int(draw.whole(1, 40)), workers = int(draw.whole(1, 4));
+        const Plan p = random_plan(draw, tasks);
+        std::vector<std::vector<double>> times(1);
+        for (int t = 0; t < tasks; ++t) times[0].push_back(draw.real(0.1, 2));
+        const ListScheduler s(p, times, gpus(workers, draw.real(0, 1)), false);
+        const Placement greedy = s.greedy({}), best = s.search(100);
+        const auto before = dependencies(p, false);
+        double sum = 0;
+        for (double t : times[0]) sum += t;
+        for (const Placement& one : {greedy, best}) {
+            std::vector<int> place(size_t(tasks), -1);
+            for (size_t i = 0; i < one.order.size(); ++i) place[size_t(one.order[i])] = int(i);
+            for (int t = 0; t < tasks; ++t) {
+                ASSERT_GE(place[size_t(t)], 0);
+                for (int b : before[size_t(t)]) EXPECT_LT(place[size_t(b)], place[size_t(t)]);
+                EXPECT_TRUE(one.worker[size_t(t)] >= 0 && one.worker[size_t(t)] < workers);
+            }
+            EXPECT_TRUE(one.step_s >= sum / workers * (1 - relative));
+            expect_close(s.step_seconds(one), one.step_s);
+        }
+        EXPECT_TRUE(best.step_s <= greedy.step_s && best.step_s <= sum * (1 + relative));
+        const Placement again = s.search(100);
+        EXPECT_TRUE(again.worker == best.worker && again.order == best.order) << "the same seed, the same schedule";
+    }
+}
+
+}  // namespace
+}  // namespace tessera

@@ -1,0 +1,96 @@
+// network_losses_test.cpp - ten training steps of whole networks, from graph to executor, against losses that PyTorch
+// gave for the same weights and images (bench/pytorch_networks.py --record).
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <sstream>
+
+#include "data/dataset.h"
+#include "graphs/trainer.h"
+#include "tests/tiny_training.h"
+
+namespace tessera {
+namespace {
+
+struct Recorded {
+    std::map<std::string, std::string> flags;
+    std::vector<double> f64, f32;
+};
+Recorded read_recorded(const std::string& network) {
+    std::ifstream file(testing_tools::reference_folder() / "recorded_network_losses.csv");
+    Recorded r;
+    for (std::string line; std::getline(file, line);) {
+        std::istringstream words(line);
+        if (line.starts_with("# " + network + ": ")) {
+            std::string flag, value;
+            words >> flag >> flag;
+            while (words >> flag >> value) r.flags[flag] = value;
+        }
+        std::string name, step, f64, f32;
+        std::getline(words, name, ','), std::getline(words, step, ','), std::getline(words, f64, ',');
+        if (name != network || !std::getline(words, f32)) continue;
+        r.f64.push_back(std::stod(f64)), r.f32.push_back(std::stod(f32));
+    }
+    return r;
+}
+
+std::vector<double> losses_of(const Runtime& runtime, const std::string& name, const Recorded& recorded, DType type,
+                              int64_t tile) {
+    const auto number = [&](const char* flag) { return std::stod(recorded.flags.at(flag)); };
+    TrainOptions options;
+    options.epochs = 1, options.batch = int64_t(number("--batch")), options.dtype = type, options.tile_batch = tile;
+    Split data = shape_of_data("cifar10", 0, options.batch * int64_t(recorded.f64.size()));
+    data.train = data.train.slice(0, options.batch * int64_t(recorded.f64.size()));
+    NetworkOptions o;
+    o.image = 32, o.channels = 3, o.classes = 10, o.dtype = type;
+    if (recorded.flags.contains("--dropout")) o.dropout = number("--dropout");
+    Params weights;
+    const Network network = make_network(name, weights, o);
+    const Optimizer optimizer({.kind = "sgd", .learning_rate = number("--lr"), .momentum = number("--momentum")},
+                              weights);
+    Executor executor(runtime, {});
+    Trainer trainer(executor, network, optimizer, data.train, options);
+    for (int64_t s = 0; s < trainer.total_steps(); ++s) trainer.step();
+    trainer.wait();
+    std::vector<double> losses;
+    for (const StepResult& r : trainer.take_results()) losses.push_back(r.loss);
+    return losses;
+}
+
+// The first `steps` losses; rounding grows from step to step, so each network says how far it can be followed.
+void expect_losses(const std::vector<double>& found, const std::vector<double>& expected, size_t steps, double relative,
+                   const std::string& what) {
+    ASSERT_EQ(found.size(), expected.size()) << what;
+    for (size_t s = 0; s < steps; ++s)
+        EXPECT_TRUE(std::abs(found[s] - expected[s]) <= relative * expected[s])
+            << what << ", step " << s << ": " << found[s] << " for " << expected[s];
+}
+
+struct Case {
+    std::string network;
+    size_t f32_steps;
+};
+class Losses : public testing::TestWithParam<Case> {};
+
+TEST_P(Losses, AreThoseOfPyTorch) {
+    const std::string& name = GetParam().network;
+    const Recorded recorded = read_recorded(name);
+    ASSERT_EQ(recorded.f64.size(), 10u) << name;
+    const Runtime runtime(testing_tools::with_workers(2));
+    const int64_t batch = std::stoll(recorded.flags.at("--batch"));
+    for (const int64_t tile : {batch, batch / 2}) {
+        const std::string what = name + ", tiles of " + std::to_string(tile);
+        expect_losses(losses_of(runtime, name, recorded, DType::f64, tile), recorded.f64, 10, 1e-7, what + ", f64");
+        expect_losses(losses_of(runtime, name, recorded, DType::f32, tile), recorded.f64, GetParam().f32_steps, 1e-3,
+                      what + ", f32");
+    }
+}
+INSTANTIATE_TEST_SUITE_P(Recorded, Losses,
+                         testing::Values(Case{"resnet20", 10}, Case{"resnet18", 10}, Case{"googlenet", 2}),
+                         [](const auto& info) { return info.param.network; });
+
+}  // namespace
+}  // namespace tessera
