@@ -29,7 +29,7 @@ struct ProductBench {
 struct InteropBench {
     TrainFlags train;
     std::vector<std::string> machines;  // MACHINE:GPUS[:CPUS]
-    int64_t steps = 4, simulated_steps = 5, schedules = 200;
+    int64_t steps = 4, simulated_steps = 5;
     int rounds = 5;
 };
 void add_interop_flags(CLI::App&, InteropBench&);

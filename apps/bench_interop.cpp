@@ -155,9 +155,9 @@ nlohmann::json simulated(const InteropBench& f, const TrainFlags& train, const S
                                       "train"};
     const auto network = network_words(train);
     words.insert(words.end(), network.begin(), network.end());
-    words.insert(words.end(),
-                 {"--tile", std::to_string(train.tile > 0 ? train.tile : train.batch), "--steps",
-                  std::to_string(f.simulated_steps), "--schedules", std::to_string(f.schedules), "--json"});
+    words.insert(words.end(), {"--tile", std::to_string(train.tile > 0 ? train.tile : train.batch), "--steps",
+                               std::to_string(f.simulated_steps), "--json"});
+    if (train.schedules) words.insert(words.end(), {"--schedules", std::to_string(*train.schedules)});
     const auto j = last_json(words);
     int64_t used = 0;
     for (const auto& device : j["devices"]) used += device["busy"].get<double>() > 0.01;
@@ -221,9 +221,7 @@ void add_interop_flags(CLI::App& app, InteropBench& f) {
         ->type_name("NAME:GPUS[:CPUS],...")
         ->delimiter(',')
         ->capture_default_str();
-    app.add_option("--schedules", f.schedules, "Tried before tasks are placed on GPUs")
-        ->capture_default_str()
-        ->check(whole_number(0));
+    app.add_option("--schedules", f.train.schedules, "Tried before tasks are placed on GPUs")->check(whole_number(0));
     app.add_option("--steps", f.steps, "In a round")->capture_default_str()->check(whole_number(1));
     app.add_option("--rounds", f.rounds, "Interleaved repetitions")->capture_default_str()->check(whole_number(1));
     app.add_flag("--json", f.train.common.json, "Last line of stdout is one JSON object");

@@ -60,19 +60,22 @@ ListScheduler list_scheduler(const Runtime& runtime, const Plan& plan, const Mac
     return {plan, std::move(times), std::move(devices), ordered};
 }
 
+static Placement best_of(const ListScheduler& scheduler, bool one_memory, int tries) {
+    return one_memory ? Placement{NAN, {}, scheduler.by_rank()} : scheduler.search(tries);
+}
+
 double place(Plan& plan, const Runtime& runtime, const Machine& machine, bool ordered, int tries) {
+    const auto workers = runtime.workers();
     std::set<unsigned> memories;
-    for (const WorkerInfo& w : runtime.workers()) memories.insert(w.node);
-    if (memories.size() < 2) return NAN;
+    for (const WorkerInfo& w : workers) memories.insert(w.node);
     Placement best;
     try {
-        best = list_scheduler(runtime, plan, machine, ordered).search(tries);
+        best = best_of(list_scheduler(runtime, plan, machine, ordered), memories.size() < 2, tries);
     } catch (const Error&) { return NAN; }  // an op that was never measured: StarPU finds out where it is fast
-    const auto workers = runtime.workers();
     for (size_t i = 0; i < best.order.size(); ++i) {
-        TaskSpec& t = plan.tasks[size_t(best.order[i])];
-        t.turn = int(i);
-        t.place = int(workers[size_t(best.worker[size_t(best.order[i])])].node);
+        const size_t t = size_t(best.order[i]);
+        plan.tasks[t].turn = int(i);
+        if (!best.worker.empty()) plan.tasks[t].place = int(workers[size_t(best.worker[t])].node);
     }
     return best.step_s;
 }

@@ -10,8 +10,9 @@ namespace tessera {
 // known.
 ListScheduler list_scheduler(const Runtime&, const Plan&, const Machine&, bool ordered);
 
-// Writes the best of `tries` schedules into the plan: TaskSpec::place and turn. Returns the seconds that it gives a
-// step; NaN, and nothing is written, where all workers share one memory, or where an op's time is not known.
+// Writes the turns of the tasks into the plan, by their longest path to the end, and where workers have more than one
+// memory the best of `tries` schedules: TaskSpec::turn and place. Returns the seconds that it gives a step, NaN for one
+// memory. Where an op's time is not known nothing is written.
 double place(Plan&, const Runtime&, const Machine&, bool ordered, int tries);
 
 }  // namespace tessera

@@ -67,9 +67,9 @@ void add_train_flags(CLI::App& app, TrainFlags& f) {
         ->capture_default_str()
         ->check(whole_number(0))
         ->group("Execution");
-    app.add_option("--schedules", f.schedules,
-                   "How many are tried before tasks are placed on GPUs; 0 leaves it to StarPU")
-        ->capture_default_str()
+    app.add_option(
+           "--schedules", f.schedules,
+           "How many are tried before tasks are placed on GPUs; 0 leaves it to StarPU; default: some seconds' worth")
         ->check(whole_number(0))
         ->group("Execution");
     app.add_option("--checkpoint", f.checkpoint, "Folder for checkpoint.safetensors")
@@ -184,7 +184,7 @@ TrainOptions train_options(const TrainFlags& f, const TrainSetup& s) {
 RuntimeOptions runtime_options(const TrainFlags& f) {
     RuntimeOptions o = f.common.runtime();
     o.blocked = o.gpu_memory_bytes.has_value();
-    o.placed = !o.blocked && !f.common.serial && f.schedules > 0 && are_models_here(read_config(environ));
+    o.placed = !o.blocked && !f.common.serial && f.schedules != 0 && are_models_here(read_config(environ));
     return o;
 }
 
@@ -211,7 +211,10 @@ void TrainSetup::plan(Plan& plan) {
     models = complete_models(*machine, {&plan}, devices_of(runtime), "tessera calibrate train " + flags.network);
 #endif
     if (!machine || runtime.policy() != "list" || flags.common.serial || flags.schedules == 0) return;
-    const double seconds = place(plan, runtime, *machine, flags.common.deterministic, int(flags.schedules));
+    constexpr int64_t some_seconds = 1'000'000;  // of a search: tasks in all schedules together
+    const int64_t fit = some_seconds / std::max<int64_t>(1, int64_t(plan.tasks.size()));
+    const int64_t tries = flags.schedules.value_or(std::clamp<int64_t>(fit, 100, 5000));
+    const double seconds = place(plan, runtime, *machine, flags.common.deterministic, int(tries));
     if (!(planned_s >= seconds)) planned_s = seconds;
 }
 

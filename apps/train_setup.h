@@ -19,12 +19,12 @@ struct TrainFlags {
     std::string checkpoint, metrics, plot;
     double validation = -1, label_smoothing = 0, learning_rate = 0, width = 1;
     int64_t epochs = 5, batch = 128, tile = 0, every = 0, input = 0;
-    int64_t steps = 10;       // of a simulation
-    int64_t schedules = 200;  // that are tried to place tasks
+    int64_t steps = 10;  // of a simulation
     bool resume = false, auxiliary = false;
     std::optional<std::string> hidden, activation;  // of mlp
     static constexpr auto default_hidden = "512,512", default_activation = "relu";
     std::optional<double> weight_decay, dropout;
+    std::optional<int64_t> schedules;  // that are tried to place tasks; default: as the plan's size allows
     OptimizerOptions optimizer;
 };
 void add_train_flags(CLI::App&, TrainFlags&);

@@ -11,7 +11,7 @@ root = pathlib.Path(__file__).resolve().parent.parent
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--networks", default="googlenet,inception_v3,randwire,pathnet")
 parser.add_argument("--policies", default="dmdas,dmda,dmdar,lws,eager")
-parser.add_argument("--search", type=int, default=3000, help="schedules that the long search tries")
+parser.add_argument("--search", type=int, default=10000, help="schedules that the long search tries")
 parser.add_argument("--batch", type=int, default=64)
 parser.add_argument("--tessera", default=str(root / "build" / "tessera"))
 parser.add_argument("--out", default=str(root / "bench" / "results" / "interop_machines.csv"))
@@ -26,14 +26,14 @@ def simulated(machine, gpus, network, policy, schedules):
     size = {"inception_v3": 75}.get(network, 32)
     command = ["env", *([f"STARPU_SCHED={policy}"] if policy else []), args.tessera, "simulate", "--machine", machine, "--gpus",
                str(gpus), "--cpus", "0", "--", "train", network, "--data", "cifar10", "--batch", str(args.batch), "--tile",
-               str(args.batch), "--input", str(size), "--steps", "5", "--schedules", str(schedules), "--json"]
+               str(args.batch), "--input", str(size), "--steps", "5", *([] if schedules is None else ["--schedules", str(schedules)]), "--json"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=600)
     if run.returncode:
         return print(f"{network} on {machine}: {run.stderr.strip()[-300:]}")
     j = json.loads(run.stdout.strip().splitlines()[-1])
     ms = lambda key: round(1e3 * (j[key] or 0), 4)
     return {"machine": pathlib.Path(machine).name, "gpus": gpus, "network": network, "input": size, "batch": args.batch,
-            "policy": j["policy"], "schedules": schedules, "step_ms": ms("step_seconds"), "planned_ms": ms("planned"),
+            "policy": j["policy"], "schedules": "default" if schedules is None else schedules, "step_ms": ms("step_seconds"), "planned_ms": ms("planned"),
             "bound_ms": ms("bound"), "bound_kind": j["bound_kind"],
             "gpus_that_work": sum(d["busy"] > 0.01 for d in j["devices"])}
 
@@ -47,7 +47,7 @@ with tempfile.TemporaryDirectory() as folder:
     for machine in ("sirocco", peers):
         for network in args.networks.split(","):
             for gpus in (1, 2, 4):
-                runs = [("", 200)] + ([("", args.search)] if gpus > 1 else []) + \
+                runs = [("", None)] + ([("", args.search)] if gpus > 1 else []) + \
                     ([(p, 0) for p in args.policies.split(",")] if gpus > 1 else [])
                 for policy, schedules in runs:
                     row = simulated(machine, gpus, network, policy, schedules)

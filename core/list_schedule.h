@@ -43,6 +43,8 @@ class ListScheduler {
     // Never worse than greedy({}) or than the best single device with the host.
     Placement search(int tries, uint64_t seed = 1) const;
 
+    // Tasks by their longest path to the end, none before what it waits for.
+    std::vector<int> by_rank() const { return order_by(ranks_); }
     // Of given workers, tasks in a given order.
     double step_seconds(const Placement&) const;
 
