@@ -216,6 +216,10 @@ void TrainSetup::plan(Plan& plan) {
     const int64_t tries = flags.schedules.value_or(std::clamp<int64_t>(fit, 100, 5000));
     const double seconds = place(plan, runtime, *machine, flags.common.deterministic, int(tries));
     if (!(planned_s >= seconds)) planned_s = seconds;
+    if (std::isnan(seconds) && runtime.cuda_workers() > 0 && runtime.cpu_workers() > 0 && !flags.common.quiet)
+        std::cerr << "note: not every op of this run was measured here, so its tasks are not placed ahead of time; "
+                     "'tessera calibrate train "
+                  << flags.network << "' measures them\n";
 }
 
 TrainSetup::TrainSetup(const TrainFlags& f, const std::function<Split()>& load)
