@@ -69,6 +69,7 @@ Executor::Executor(const Runtime& runtime, ExecutorOptions options) : runtime_(r
     run_.first_implementation_only = options.deterministic;
     run_.forced_implementation = options.forced_implementation;
     if (options.trace) starpu_profiling_status_set(STARPU_PROFILING_ENABLE);
+    if (options.serial) starpu_void_data_register(&turn_);
 }
 
 Executor::~Executor() {
@@ -77,6 +78,7 @@ Executor::~Executor() {
         for (auto h : l->owned) starpu_data_unregister_no_coherency(h);
     for (auto& [kind, pool] : shared_)
         for (auto h : pool) starpu_data_unregister_no_coherency(h);
+    if (turn_) starpu_data_unregister_no_coherency(turn_);
     while (!params_.empty()) {
         auto& [param, s] = *params_.begin();
         drop_storage(*param, s);
@@ -212,6 +214,21 @@ void Executor::prepare(Loaded& l, bool share) {
     l.state.cpu_times.assign(starpu_worker_get_count(), std::vector<Timing>(classes.size()));
 }
 
+// Tasks of the next node wait for those before, by data and without a thread that waits: nothing is added to them.
+void Executor::end_turn() {
+    static starpu_codelet nothing = [] {
+        starpu_codelet c{};
+        c.where = STARPU_NOWHERE;
+        c.nbuffers = 1, c.modes[0] = STARPU_W;
+        c.name = "turn";
+        return c;
+    }();
+    starpu_task* task = starpu_task_create();
+    task->cl = &nothing;
+    task->handles[0] = turn_;
+    check_starpu(starpu_task_submit(task), "submitting the end of a turn");
+}
+
 void Executor::submit_task(Loaded& l, size_t index, const starpu_data_handle_t* handles, const Step& step,
                            UnfinishedStep& unfinished) {
     const PreparedTask& p = l.tasks[index];
@@ -231,15 +248,17 @@ void Executor::submit_task(Loaded& l, size_t index, const starpu_data_handle_t* 
     task->callback_func = task_finished;
     task->callback_arg = &unfinished;
     if (l.hints[index].node >= 0) task->sched_data = &l.hints[index];
-    task->nbuffers = int(p.count);
+    const uint32_t count = p.count + (turn_ != nullptr);
+    task->nbuffers = int(count);
     auto* to_handles = task->handles;
     auto* to_modes = task->modes;
-    if (p.count > STARPU_NMAXBUFS) {  // StarPU frees both
-        to_handles = task->dyn_handles = static_cast<starpu_data_handle_t*>(std::malloc(p.count * sizeof(*handles)));
-        to_modes = task->dyn_modes = static_cast<starpu_data_access_mode*>(std::malloc(p.count * sizeof(*to_modes)));
+    if (count > STARPU_NMAXBUFS) {  // StarPU frees both
+        to_handles = task->dyn_handles = static_cast<starpu_data_handle_t*>(std::malloc(count * sizeof(*handles)));
+        to_modes = task->dyn_modes = static_cast<starpu_data_access_mode*>(std::malloc(count * sizeof(*to_modes)));
     }
     std::copy_n(handles + p.first_handle, p.count, to_handles);
     std::copy_n(l.modes.data() + p.first_handle, p.count, to_modes);
+    if (turn_) to_handles[p.count] = turn_, to_modes[p.count] = STARPU_R;
     const int code = starpu_task_submit(task);
     if (code != 0) {
         task->destroy = 0;
@@ -306,7 +325,7 @@ void Executor::submit(int number, const Step& step) {
     const auto* handles = l.handles[size_t(l.steps) % l.handles.size()].data();
     for (size_t i = 0; i < l.tasks.size(); ++i) {
         submit_task(l, i, handles, step, *unfinished_.back());
-        if (options_.serial && l.tasks[i].last_of_node) starpu_task_wait_for_all();
+        if (turn_ && l.tasks[i].last_of_node) end_turn();
         if (i % 1000 == 999 && starpu_task_nsubmitted() > window)
             starpu_task_wait_for_n_submitted(unsigned(window / 2));
     }

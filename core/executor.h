@@ -144,6 +144,7 @@ class Executor {
     void check_swap(const Plan&);
     void check_workers(const Plan&) const;
     void prepare(Loaded&, bool share);
+    void end_turn();
     void submit_task(Loaded&, size_t index, const starpu_data_handle_t* handles, const Step&, UnfinishedStep&);
     void throw_first_error();
     template <class F>
@@ -156,7 +157,8 @@ class Executor {
     // Tiles that plans share, by rows, columns and type: a step of one plan waits for the other's where they meet.
     std::map<std::tuple<int64_t, int64_t, DType>, Handles> shared_;
     std::unordered_map<const Param*, ParamStorage> params_;
-    std::mutex params_mutex_;  // a checkpoint is read by another thread
+    std::mutex params_mutex_;              // a checkpoint is read by another thread
+    starpu_data_handle_t turn_ = nullptr;  // with `serial`: read by all tasks of a node, written between nodes
     int64_t submitted_ = 0, steps_ = 0, tile_bytes_ = 0;
     static void task_finished(void* unfinished_step);
     void wait_for_place();
