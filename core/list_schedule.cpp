@@ -87,8 +87,7 @@ static int source_of(const std::vector<double>& valid, int to, const Devices& d,
     double least = never;
     for (int from = 0; from < d.memories(); ++from) {
         if (from == to || valid[size_t(from)] == never) continue;
-        const double at = valid[size_t(from)] + d.latency_s[size_t(from)][size_t(to)] +
-                          double(bytes) / d.bytes_per_s[size_t(from)][size_t(to)];
+        const double at = valid[size_t(from)] + d.transfer_s(from, to, bytes);
         if (at < least) least = at, best = from;
     }
     return best;
@@ -102,8 +101,7 @@ double ListScheduler::finish(const Clock& c, int task, int worker, double reluct
         if (u.access == Access::write || c.valid[size_t(u.tile)][size_t(to)] != never) continue;
         const int64_t bytes = plan_.tiles[size_t(u.tile)].bytes;
         const int from = source_of(c.valid[size_t(u.tile)], to, devices_, bytes);
-        const double takes = devices_.latency_s[size_t(from)][size_t(to)] +
-                             double(bytes) / devices_.bytes_per_s[size_t(from)][size_t(to)];
+        const double takes = devices_.transfer_s(from, to, bytes);
         receiving = std::max({receiving, c.sending[size_t(from)], from_here}) + takes;
         moved += takes;
         data = std::max(data, receiving);
@@ -124,8 +122,7 @@ void ListScheduler::run(Clock& c, int task, int worker) const {
             const int64_t bytes = plan_.tiles[size_t(u.tile)].bytes;
             const int from = source_of(valid, to, devices_, bytes);
             const double start = std::max({c.receiving[size_t(to)], c.sending[size_t(from)], from_here});
-            const double end = start + devices_.latency_s[size_t(from)][size_t(to)] +
-                               double(bytes) / devices_.bytes_per_s[size_t(from)][size_t(to)];
+            const double end = start + devices_.transfer_s(from, to, bytes);
             c.receiving[size_t(to)] = c.sending[size_t(from)] = valid[size_t(to)] = end;
         }
         data = std::max(data, valid[size_t(to)]);

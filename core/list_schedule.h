@@ -16,6 +16,9 @@ struct Devices {
     std::vector<std::vector<double>> latency_s, bytes_per_s;  // [from][to] memory
     int workers() const { return int(kind.size()); }
     int memories() const { return int(latency_s.size()); }
+    double transfer_s(int from, int to, int64_t bytes) const {
+        return latency_s[size_t(from)][size_t(to)] + double(bytes) / bytes_per_s[size_t(from)][size_t(to)];
+    }
 };
 
 struct Placement {
