@@ -3,41 +3,31 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <filesystem>
-#include <fstream>
 #include <map>
 #include <sstream>
 
 #include "data/dataset.h"
 #include "graphs/trainer.h"
+#include "tests/recorded.h"
 #include "tests/tiny_training.h"
 
 namespace tessera {
 namespace {
 
-struct Recorded {
+struct Table {
     std::map<std::string, std::string> flags;
-    std::vector<double> f64, f32;
+    std::vector<double> f64;
 };
-Recorded read_recorded(const std::string& network) {
-    std::ifstream file(testing_tools::reference_folder() / "recorded_network_losses.csv");
-    Recorded r;
-    for (std::string line; std::getline(file, line);) {
-        std::istringstream words(line);
-        if (line.starts_with("# " + network + ": ")) {
-            std::string flag, value;
-            words >> flag >> flag;
-            while (words >> flag >> value) r.flags[flag] = value;
-        }
-        std::string name, step, f64, f32;
-        std::getline(words, name, ','), std::getline(words, step, ','), std::getline(words, f64, ',');
-        if (name != network || !std::getline(words, f32)) continue;
-        r.f64.push_back(std::stod(f64)), r.f32.push_back(std::stod(f32));
-    }
-    return r;
+Table table_of(const std::string& network) {
+    const testing_tools::Recorded all = testing_tools::read_recorded("recorded_network_losses.csv");
+    Table t;
+    std::istringstream words(all.flags.at(network));
+    for (std::string flag, value; words >> flag >> value;) t.flags[flag] = value;
+    for (const auto& [f64, f32] : all.losses.at(network)) t.f64.push_back(f64);
+    return t;
 }
 
-std::vector<double> losses_of(const Runtime& runtime, const std::string& name, const Recorded& recorded, DType type,
+std::vector<double> losses_of(const Runtime& runtime, const std::string& name, const Table& recorded, DType type,
                               int64_t tile) {
     const auto number = [&](const char* flag) { return std::stod(recorded.flags.at(flag)); };
     TrainOptions options;
@@ -77,7 +67,7 @@ class Losses : public testing::TestWithParam<Case> {};
 
 TEST_P(Losses, AreThoseOfPyTorch) {
     const std::string& name = GetParam().network;
-    const Recorded recorded = read_recorded(name);
+    const Table recorded = table_of(name);
     ASSERT_EQ(recorded.f64.size(), 10u) << name;
     const Runtime runtime(testing_tools::with_workers(2));
     const int64_t batch = std::stoll(recorded.flags.at("--batch"));

@@ -1,6 +1,5 @@
 // tiny_training.h - a small network on generated digits, trained for a few steps: what tests of the engine compare.
 #pragma once
-#include <filesystem>
 #include <functional>
 #include <vector>
 
@@ -10,11 +9,6 @@
 #include "graphs/trainer.h"
 
 namespace tessera::testing_tools {
-
-// Recorded tables, which lie beside the test programs.
-inline std::filesystem::path reference_folder() {
-    return std::filesystem::read_symlink("/proc/self/exe").parent_path() / "reference";
-}
 
 inline RuntimeOptions with_workers(int cpus) {
     RuntimeOptions o;

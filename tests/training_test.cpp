@@ -11,6 +11,7 @@
 
 #include "data/idx.h"
 #include "tests/child.h"
+#include "tests/recorded.h"
 #include "tests/reference/mlp.h"
 #include "tests/tiny_training.h"
 
@@ -322,24 +323,6 @@ std::optional<Dataset> recorded_data() {
     return images.count == 10000 ? std::optional(images.slice(0, 9000)) : std::nullopt;
 }
 
-struct Recorded {
-    std::map<std::string, std::string> flags;                              // of each configuration
-    std::map<std::string, std::vector<std::pair<double, double>>> losses;  // reference f64, PyTorch f32
-};
-Recorded read_recorded() {
-    std::ifstream file(reference_folder() / "recorded_losses.csv");
-    Recorded r;
-    for (std::string line; std::getline(file, line);) {
-        if (const size_t colon = line.find(": --"); line.starts_with("# ") && colon != std::string::npos)
-            r.flags[line.substr(2, colon - 2)] = line.substr(colon + 2);
-        std::istringstream row(line);
-        std::string config, step, reference_f64, pytorch_f32;
-        if (line.starts_with("#") || !std::getline(row, config, ',') || config == "config") continue;
-        std::getline(row, step, ','), std::getline(row, reference_f64, ','), std::getline(row, pytorch_f32);
-        r.losses[config].emplace_back(std::stod(reference_f64), std::stod(pytorch_f32));
-    }
-    return r;
-}
 TinyTraining parse_flags(const std::string& flags) {
     TinyTraining t;
     t.train.epochs = 1, t.optimizer = {"sgd", 0.1, 0};
@@ -372,7 +355,7 @@ TinyTraining parse_flags(const std::string& flags) {
 TEST(Recorded, MnistLossesAreTheTables) {
     const auto data = recorded_data();
     if (!data) GTEST_SKIP() << "skipped: TESSERA_DATA names no folder with mnist/ and its 10,000 test images";
-    const Recorded recorded = read_recorded();
+    const Recorded recorded = read_recorded("recorded_losses.csv");
     ASSERT_GE(recorded.flags.size(), 15u);
     const Runtime runtime(with_workers(2));
     for (auto& [name, flags] : recorded.flags) {
