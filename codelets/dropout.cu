@@ -1,10 +1,9 @@
 // dropout: y = x / (1 - p) with probability 1 - p, else 0; the gradient gets the very same mask. f32, f64, bf16.
 // The mask is a function of (seed, node, step, logical element index): tiling and workers do not matter.
 // Srivastava et al. 2014, JMLR 15.
-#include "codelets/elementwise.h"
+#include "codelets/dropout.h"
 #include "codelets/ops.h"
 #include "core/examples.h"
-#include "core/random.h"
 
 namespace tessera {
 namespace {
@@ -27,8 +26,8 @@ struct Dropout {
     // A chosen zero, not a product: what is dropped may be infinite. Both are computed first: no branch.
     HD static C f(const Args& a, int64_t i, int64_t j, C x) {
         const uint64_t index = uint64_t((a.row0 + i) * a.cols + a.col0 + j);
-        const C kept = x * C(1 / (1 - a.p));
-        return double(random_uniform(a.seed, mix64(a.stream) ^ a.step, index)) >= a.p ? kept : C(0);
+        const C scaled = x * C(1 / (1 - a.p));
+        return kept(a, index) ? scaled : C(0);
     }
     static void cpu(Args a, In<T> x, Out<T> y) {
         for (int64_t i = 0; i < y.rows; ++i) row(a, i, y.cols, x.row(i), y.row(i));

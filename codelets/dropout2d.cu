@@ -1,11 +1,10 @@
 // dropout2d: y(n, h, w, c) = x(n, h, w, c) / (1 - p) for a whole map (n, c) with probability 1 - p, else 0; the
 // gradient gets the very same mask. f32, f64, bf16. The mask is a function of (seed, node, step, n C + c): tiling and
 // workers do not matter. Tompson et al. 2015, arXiv:1411.4280.
-#include "codelets/elementwise.h"
+#include "codelets/dropout.h"
 #include "codelets/maps_grid.h"
 #include "codelets/ops.h"
 #include "core/body.h"
-#include "core/random.h"
 
 namespace tessera {
 namespace {
@@ -29,12 +28,12 @@ struct Dropout2d {
     // Of the tile's map: 1 / (1 - p), or 0 where it is dropped.
     HD static C factor(const Args& a, int64_t image, int64_t channel) {
         const uint64_t index = uint64_t((a.image0 + image) * a.channels + a.channel0 + channel);
-        return double(random_uniform(a.seed, mix64(a.stream) ^ a.step, index)) >= a.p ? C(1 / (1 - a.p)) : C(0);
+        return kept(a, index) ? C(1 / (1 - a.p)) : C(0);
     }
     // A chosen zero, not a product: what is dropped may be infinite.
     HD static C f(C factor, C x) {
-        const C kept = factor * x;  // both are computed first: no branch
-        return factor != 0 ? kept : C(0);
+        const C scaled = factor * x;  // both are computed first: no branch
+        return factor != 0 ? scaled : C(0);
     }
     static void cpu(Args a, In<T> x, Out<T> y) {
         C* factors = static_cast<C*>(workspace(y.cols * int64_t(sizeof(C))));
