@@ -2,6 +2,7 @@
 // count_correct: number of rows whose argmax is the label, [1 x 1] f32. f32, f64, bf16.
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
+#include "codelets/reduce.h"
 #include "core/examples.h"
 
 namespace tessera {
@@ -55,12 +56,16 @@ __global__ void argmax_kernel(In<T> x, Out<int32_t> y) {
         y(i, 0) = row_argmax(x.row(i), x.cols);
 }
 template <class T>
-__global__ void count_correct_kernel(CountArgs a, In<T> x, In<int32_t> labels, Acc<float> count) {  // one block
-    float correct = 0;
-    for (int64_t i = threadIdx.x; i < x.rows; i += blockDim.x) correct += row_argmax(x.row(i), x.cols) == labels(i, 0);
-    correct = block_sum(correct);
-    if (threadIdx.x == 0) count(0, 0) = (a.first ? 0.f : count(0, 0)) + correct;
-}
+struct IsCorrect {
+    In<T> x;
+    In<int32_t> labels;
+    __device__ int64_t operator()(int64_t i) const { return row_argmax(x.row(i), x.cols) == labels(i, 0); }
+};
+struct AddCount {
+    CountArgs a;
+    Acc<float> count;
+    __device__ void operator()(int64_t correct) const { count(0, 0) = (a.first ? 0.f : count(0, 0)) + float(correct); }
+};
 template <class T>
 void Argmax<T>::cuda(Args, In<T> x, Out<int32_t> y, Stream stream) {
     argmax_kernel<<<blocks_for(x.rows), threads_per_block, 0, stream>>>(x, y);
@@ -68,8 +73,7 @@ void Argmax<T>::cuda(Args, In<T> x, Out<int32_t> y, Stream stream) {
 }
 template <class T>
 void CountCorrect<T>::cuda(Args a, In<T> x, In<int32_t> labels, Acc<float> count, Stream stream) {
-    count_correct_kernel<<<1, threads_per_block, 0, stream>>>(a, x, labels, count);
-    check(cudaGetLastError(), name);
+    sum_on_cuda<int64_t>(x.rows, 1, IsCorrect<T>{x, labels}, AddCount{a, count}, stream, name);
 }
 #endif
 const Register<Argmax<float>, Argmax<double>, Argmax<bf16>, CountCorrect<float>, CountCorrect<double>,

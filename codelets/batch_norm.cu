@@ -369,7 +369,8 @@ Maps batch_norm(Maps maps, const BatchNorm& p, bool training, Activation activat
     require_type<float, double, bf16>(x.dtype(), "batch_norm");
     const DType computed = x.dtype() == DType::f64 ? DType::f64 : DType::f32;
     check_parameters(x, p, computed);
-    require(!training || x.shape().rows > 1, "batch_norm", "needs more than one value per channel in training", {x});
+    require(!training || x.shape().rows > 1, "batch_norm",
+            "needs more than one value per channel in training: more images in a batch, or larger maps", {x});
     Normalised n{{.activation = activation, .variance = !training, .epsilon = p.epsilon, .momentum = p.momentum},
                  x,
                  cast(p.gamma, computed),

@@ -7,7 +7,7 @@
 
 namespace tessera::blas {
 
-template <class T>
+template <class T, class R = T>  // R: of the result
 struct Product {
     bool ta, tb;
     int64_t m, n, k;  // of op(A) [m x k], op(B) [k x n]
@@ -17,7 +17,7 @@ struct Product {
     const T* b;
     int64_t ldb;
     double beta;  // 0: C is written, not read
-    T* c;
+    R* c;
     int64_t ldc;
 };
 

@@ -33,19 +33,22 @@ struct SumSquares {
 };
 #ifdef TESSERA_CUDA
 template <class T>
-__global__ void sum_squares_kernel(SumSquaresArgs a, In<T> g, Acc<T> total) {  // one block: the same bits every time
-    T sum = 0;
-    for (int64_t k = threadIdx.x; k < g.size(); k += blockDim.x) {
+struct Square {
+    In<T> g;
+    __device__ T operator()(int64_t k) const {
         const T x = g(k / g.cols, k % g.cols);
-        sum += x * x;
+        return x * x;
     }
-    sum = block_sum(sum);
-    if (threadIdx.x == 0) total(0, 0) = sum + (a.first ? T(0) : total(0, 0));
-}
+};
+template <class T>
+struct AddSquares {
+    SumSquaresArgs a;
+    Acc<T> total;
+    __device__ void operator()(T sum) const { total(0, 0) = sum + (a.first ? T(0) : total(0, 0)); }
+};
 template <class T>
 void SumSquares<T>::cuda(Args a, In<T> g, Acc<T> total, Stream stream) {
-    sum_squares_kernel<<<1, threads_per_block, 0, stream>>>(a, g, total);
-    check(cudaGetLastError(), name);
+    sum_on_cuda<T>(g.size(), elements_per_thread, Square<T>{g}, AddSquares<T>{a, total}, stream, name);
 }
 #endif
 

@@ -31,15 +31,22 @@ inline void sum_columns(int64_t rows, int64_t cols, C* __restrict sum, F f) {
 #ifdef TESSERA_CUDA
 // --- on the device: chunks of rows by many blocks, then the chunks. S is what adds up: S{} is nothing, add(S). ---
 
+// n sums that are made together.
+template <class C, int n>
+struct Sums {
+    C of[n];
+    HD void add(const Sums& o) {
+        for (int k = 0; k < n; ++k) of[k] += o.of[k];
+    }
+};
+
 // Device memory for a body's kernels: ordered by the stream, kept by the device's pool for the next body.
 class DeviceScratch {
  public:
     DeviceScratch(int64_t bytes, cudaStream_t stream) : stream_(stream) {
-        int device = 0;
         cudaMemPool_t pool;
         uint64_t keep = UINT64_MAX;
-        check(cudaGetDevice(&device), "cudaGetDevice");
-        check(cudaDeviceGetDefaultMemPool(&pool, device), "cudaDeviceGetDefaultMemPool");
+        check(cudaDeviceGetDefaultMemPool(&pool, current_device()), "cudaDeviceGetDefaultMemPool");
         check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep), "cudaMemPoolSetAttribute");
         check(cudaMallocAsync(&memory_, size_t(bytes), stream), "cudaMallocAsync");
     }
@@ -91,14 +98,10 @@ struct StorePart {
     Parts<S> parts;
     __device__ void operator()(int64_t j, const S& sum) const { parts.data[blockIdx.x * parts.cols + j] = sum; }
 };
-template <class S, class Term>
-__global__ void sum_chunks_kernel(int64_t rows, int64_t chunk, Parts<S> parts, Term term) {
+template <class S, class Term, class Use>
+__global__ void sum_chunks_kernel(int64_t rows, int64_t cols, int64_t chunk, Term term, Use use) {
     const int64_t begin = int64_t(blockIdx.x) * chunk, end = begin + chunk < rows ? begin + chunk : rows;
-    sum_block_columns<S>(begin, end, parts.cols, term, StorePart<S>{parts});
-}
-template <class S, class Use>
-__global__ void sum_parts_kernel(int64_t chunks, Parts<S> parts, Use use) {
-    sum_block_columns<S>(0, chunks, parts.cols, parts, use);
+    sum_block_columns<S>(begin, end, cols, term, use);
 }
 
 // use(j, sum over i of term(i, j)) for every column. Term and Use are functors: what they point to is on the device.
@@ -106,12 +109,16 @@ template <class S, class Term, class Use>
 void sum_columns_on_cuda(int64_t rows, int64_t cols, Term term, Use use, cudaStream_t stream, const char* name) {
     constexpr int64_t least = 64, most = 128;  // rows of a chunk, chunks
     const int64_t chunk = rows > least * most ? (rows + most - 1) / most : least, chunks = (rows + chunk - 1) / chunk;
+    const unsigned across = blocks_for_rows((cols + column_lanes - 1) / column_lanes);
+    const auto launch = [&](int64_t blocks, int64_t n, int64_t each, auto of, auto then) {
+        sum_chunks_kernel<S><<<dim3(unsigned(blocks), across), threads_per_block, 0, stream>>>(n, cols, each, of, then);
+        check(cudaGetLastError(), name);
+    };
+    if (chunks == 1) return launch(1, rows, rows, term, use);
     const DeviceScratch scratch(chunks * cols * int64_t(sizeof(S)), stream);
     const Parts<S> parts{static_cast<S*>(scratch.memory()), cols};
-    const unsigned across = blocks_for_rows((cols + column_lanes - 1) / column_lanes);
-    sum_chunks_kernel<S><<<dim3(unsigned(chunks), across), threads_per_block, 0, stream>>>(rows, chunk, parts, term);
-    sum_parts_kernel<S><<<dim3(1, across), threads_per_block, 0, stream>>>(chunks, parts, use);
-    check(cudaGetLastError(), name);
+    launch(chunks, rows, chunk, term, StorePart<S>{parts});
+    launch(1, chunks, chunks, parts, use);
 }
 #endif
 

@@ -1,8 +1,6 @@
 // codelets/conv2d_cuda.h - conv2d and its gradients on the device by im2col and cuBLAS: a matrix of columns in the
 // worker's workspace, a block of rows at a time, then products. Empty where nvcc is absent.
 #pragma once
-#include <map>
-
 #include "codelets/conv2d.h"
 #include "codelets/conv2d_implicit.h"
 #include "codelets/product.h"
@@ -10,39 +8,19 @@
 #ifdef TESSERA_CUDA
 namespace tessera::device {
 
-// Memory for one task's intermediate results. A stream runs its tasks one after another, so they share it. Callers stay
-// below TESSERA_WORKSPACE. It ends with the device's context.
-inline void* workspace(int64_t bytes, cudaStream_t stream) {
-    struct Block {
-        void* memory = nullptr;
-        int64_t bytes = 0;
-    };
-    thread_local std::map<cudaStream_t, Block> blocks;
-    Block& block = blocks[stream];
-    if (block.bytes < bytes) {
-        check(cudaFree(std::exchange(block.memory, nullptr)), "cudaFree");  // waits for what uses it
-        block.bytes = 0;
-        check(cudaMalloc(&block.memory, size_t(bytes)), "cudaMalloc of a workspace");
-        block.bytes = bytes;
-    }
-    return block.memory;
-}
-
 // count products C = op(A) op(B) + beta C whose operands lie so many elements apart.
 struct Batch {
     int64_t count, a, b, c;
 };
-template <class T>
-void cublas_batched(const blas::Product<T>& p, Batch batch, cudaStream_t stream) {
-    constexpr cudaDataType_t type = dtype_of<T> == DType::f64    ? CUDA_R_64F
-                                    : dtype_of<T> == DType::bf16 ? CUDA_R_16BF
-                                                                 : CUDA_R_32F;
+template <class T, class R = T>
+void cublas_batched(const blas::Product<T, R>& p, Batch batch, cudaStream_t stream) {
+    constexpr cudaDataType_t type = cuda_type<T>;
     constexpr auto compute = dtype_of<T> == DType::f64 ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F;
     const Compute<T> alpha = Compute<T>(p.alpha), beta = Compute<T>(p.beta);
     const auto op = [](bool t) { return t ? CUBLAS_OP_T : CUBLAS_OP_N; };
     check(cublasGemmStridedBatchedEx(cublas(stream), op(p.tb), op(p.ta), int(p.n), int(p.m), int(p.k), &alpha, p.b,
-                                     type, int(p.ldb), batch.b, p.a, type, int(p.lda), batch.a, &beta, p.c, type,
-                                     int(p.ldc), batch.c, int(batch.count), compute, CUBLAS_GEMM_DEFAULT),
+                                     type, int(p.ldb), batch.b, p.a, type, int(p.lda), batch.a, &beta, p.c,
+                                     cuda_type<R>, int(p.ldc), batch.c, int(batch.count), compute, CUBLAS_GEMM_DEFAULT),
           "cublasGemmStridedBatchedEx");
 }
 
@@ -111,15 +89,9 @@ template <class T>
 void forward(ConvArgs a, InList<T> x, In<T> w, In<T> b, Out<T> y, cudaStream_t stream) {
     const ConvShape& s = a.shape;
     const int64_t all = columns_of(x), depth = s.taps() * all, filters = y.cols / s.groups;
-    if (s.pointwise()) {
-        int64_t channel = 0;
-        for (const In<T>& tile : x) {
-            const int64_t channels = tile.cols / s.groups;
-            cublas_batched<T>({false, true, y.rows, filters, channels, 1, tile.data, tile.ld, w.data + channel, w.ld,
-                               channel == 0 ? 0.0 : 1.0, y.data, y.ld},
-                              {s.groups, channels, filters * w.ld, filters}, stream);
-            channel += channels;
-        }
+    if (s.pointwise() && x.count == 1) {  // a sum over several tiles would be rounded after each
+        cublas_batched<T>({false, true, y.rows, filters, w.cols, 1, x[0].data, x[0].ld, w.data, w.ld, 0, y.data, y.ld},
+                          {s.groups, w.cols, filters * w.ld, filters}, stream);
         return finish(a, b, y, stream);
     }
     const int64_t block = rows_that_fit(y.rows, depth * int64_t(sizeof(T)), 0);
@@ -164,7 +136,17 @@ void data_gradient(ConvGradientArgs a, In<T> dz, In<T> w, Out<T> dx, cudaStream_
 }
 
 template <class T>
+__global__ void add_rounded_kernel(bool first, const Compute<T>* sum, Acc<T> dw) {
+    using C = Compute<T>;
+    const int64_t step = int64_t(gridDim.x) * blockDim.x;
+    for (int64_t e = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; e < dw.size(); e += step) {
+        T& to = dw(e / dw.cols, e % dw.cols);
+        to = T(sum[e] + (first ? C(0) : C(to)));
+    }
+}
+template <class T>
 void weight_gradient(ConvGradientArgs a, InList<T> x, In<T> dz, Acc<T> dw, cudaStream_t stream) {
+    using C = Compute<T>;
     const ConvShape& s = a.shape;
     const int64_t all = columns_of(x), depth = s.taps() * all, filters = dz.cols / s.groups;
     if (s.pointwise()) {
@@ -178,16 +160,29 @@ void weight_gradient(ConvGradientArgs a, InList<T> x, In<T> dz, Acc<T> dw, cudaS
         }
         return;
     }
-    const int64_t block = rows_that_fit(dz.rows, depth * int64_t(sizeof(T)), 0);
+    const int64_t row_bytes = depth * int64_t(sizeof(T));
+    int64_t block = rows_that_fit(dz.rows, row_bytes, 0);
+    const bool wide = !std::is_same_v<T, C> && block < dz.rows;  // bf16 would be rounded after each block
+    const int64_t sum_bytes = wide ? aligned(dw.size()) * int64_t(sizeof(C)) : 0;
+    if (wide) block = rows_that_fit(dz.rows, row_bytes, sum_bytes);
     if (block == 0 || small_groups(s, all, dz.cols)) return implicit::weight_gradient(a, x, dz, dw, stream);
-    T* columns = static_cast<T*>(workspace(block * depth * int64_t(sizeof(T)), stream));
+    char* memory = static_cast<char*>(workspace(sum_bytes + block * row_bytes, stream));
+    C* sum = reinterpret_cast<C*>(memory);
+    T* columns = reinterpret_cast<T*>(memory + sum_bytes);
     for (int64_t m = 0; m < dz.rows; m += block) {
         const int64_t rows = std::min(block, dz.rows - m);
         gather(s, x, m, rows, columns, stream);
-        cublas_batched<T>({true, false, filters, dw.cols, rows, 1, dz.row(m), dz.ld, columns, depth,
-                           a.first && m == 0 ? 0.0 : 1.0, dw.data, dw.ld},
-                          {s.groups, filters, dw.cols, filters * dw.ld}, stream);
+        const auto product = [&]<class R>(bool writes, R* to, int64_t ld) {
+            cublas_batched<T, R>(
+                {true, false, filters, dw.cols, rows, 1, dz.row(m), dz.ld, columns, depth, writes ? 0.0 : 1.0, to, ld},
+                {s.groups, filters, dw.cols, filters * ld}, stream);
+        };
+        if (wide) product(m == 0, sum, dw.cols);
+        else product(a.first && m == 0, dw.data, dw.ld);
     }
+    if (!wide) return;
+    add_rounded_kernel<<<blocks_for(dw.size()), threads_per_block, 0, stream>>>(a.first, sum, dw);
+    check(cudaGetLastError(), "conv2d_backward_weights, sum");
 }
 
 }  // namespace tessera::device

@@ -96,18 +96,13 @@ void widen(const T* from, int64_t ld, int64_t rows, int64_t cols, C* to) {
     for (int64_t i = 0; i < rows; ++i) std::copy_n(from + i * ld, cols, to + i * cols);
 }
 
-// y = act(x w^T + b) for one pixel wide filters: no columns.
+// y = act(x w^T + b) for one pixel wide filters over one tile: no columns.
 template <class T>
-void pointwise(const ConvArgs& a, InList<T> x, In<T> w, const T* b, Out<T> y) {
-    const int64_t groups = a.shape.groups, filters = y.cols / groups;
-    int64_t channel = 0;  // of w, where x's tile begins
-    for (const In<T>& tile : x) {
-        const int64_t channels = tile.cols / groups;
-        for (int64_t g = 0; g < groups; ++g)
-            multiply<T>({false, true, y.rows, filters, channels, 1, tile.data + g * channels, tile.ld,
-                         w.row(g * filters) + channel, w.ld, channel == 0 ? 0.0 : 1.0, y.data + g * filters, y.ld});
-        channel += channels;
-    }
+void pointwise(const ConvArgs& a, In<T> x, In<T> w, const T* b, Out<T> y) {
+    const int64_t groups = a.shape.groups, filters = y.cols / groups, channels = x.cols / groups;
+    for (int64_t g = 0; g < groups; ++g)
+        multiply<T>({false, true, y.rows, filters, channels, 1, x.data + g * channels, x.ld, w.row(g * filters), w.ld,
+                     0, y.data + g * filters, y.ld});
     finish(a.activation, y.data, y.ld, b, y);
 }
 
@@ -119,7 +114,7 @@ void forward(const ConvArgs& a, InList<T> x, In<T> w, In<T> bias, Out<T> y) {
     const T* b = a.bias ? bias.data : nullptr;
     if (depthwise(s, w, y)) return depthwise_forward(a, x[0], w, b, y);
     if constexpr (!widened)
-        if (s.pointwise()) return pointwise(a, x, w, b, y);
+        if (s.pointwise() && x.count == 1) return pointwise(a, x[0], w, b, y);
     const int64_t depth = s.taps() * columns_of(x), filters = y.cols / s.groups;
     const int64_t packed = widened ? w.size() : 0, row = depth + (widened ? y.cols : 0);
     const int64_t block = block_rows<C>({"conv2d", {x[0].rows, columns_of(x)}, {w.rows, w.cols}}, y.rows, row, packed);
@@ -207,16 +202,10 @@ void weight_gradient(const ConvGradientArgs& a, InList<T> x, In<T> dz, Acc<T> dw
     if (depthwise(s, dw, dz)) return depthwise_weight_gradient(a, x[0], dz, dw);
     const int64_t filters = dz.cols / s.groups;
     if constexpr (!widened)
-        if (s.pointwise()) {
-            int64_t channel = 0;
-            for (const In<T>& tile : x) {
-                const int64_t channels = tile.cols / s.groups;
-                for (int64_t g = 0; g < s.groups; ++g)
-                    multiply<C>({true, false, filters, channels, dz.rows, 1, dz.data + g * filters, dz.ld,
-                                 tile.data + g * channels, tile.ld, a.first ? 0.0 : 1.0, dw.row(g * filters) + channel,
-                                 dw.ld});
-                channel += channels;
-            }
+        if (s.pointwise() && x.count == 1) {
+            for (int64_t g = 0; g < s.groups; ++g)
+                multiply<C>({true, false, filters, dw.cols, dz.rows, 1, dz.data + g * filters, dz.ld,
+                             x[0].data + g * dw.cols, x[0].ld, a.first ? 0.0 : 1.0, dw.row(g * filters), dw.ld});
             return;
         }
     const int64_t depth = s.taps() * columns_of(x), sums = widened ? dw.size() : 0;

@@ -7,15 +7,31 @@
 
 namespace tessera::implicit {
 
-// y over output pixels i and filters j of a group: l counts (tap, channel of the group in this tile of x).
+// Neighbouring column tiles of x as one.
+template <class T>
+struct Tiles {
+    static constexpr int64_t most = 64;  // a kernel's arguments have 4 KiB
+    In<T> of[most];
+    int64_t count = 0, cols = 0;
+
+    void add(In<T> tile) { of[count++] = tile, cols += tile.cols; }
+    HD T operator()(int64_t pixel, int64_t c) const {
+        int64_t t = 0;
+        for (; c >= of[t].cols; ++t) c -= of[t].cols;
+        return of[t](pixel, c);
+    }
+};
+
+// y over output pixels i and filters j of a group: l counts (tap, channel of the group in these tiles of x).
 template <class T>
 struct Forward {
     using C = Compute<T>;
     ConvShape s;
-    In<T> x, w;
+    Tiles<T> x;
+    In<T> w;
     Out<T> y;
-    int64_t channel0;  // of the tile
-    bool add, last;    // to the result of the tiles before; the last one adds the bias and applies the activation
+    int64_t channel0;  // of the first tile
+    bool add, last;    // to the result of the tiles before; the last ones add the bias and apply the activation
     const T* bias;     // or null
     Activation activation;
 
@@ -149,7 +165,7 @@ __global__ void block_kernel(P p) {
 template <class P>
 void launch(const P& p, cudaStream_t stream) {
     const int64_t elements = p.rows() * p.cols() * p.s.groups;
-    const bool small = p.cols() < tile / 4 && p.s.groups > 1;
+    const bool few = p.cols() < tile / 4 || p.rows() * p.cols() < tile * tile / 16, small = few && p.s.groups > 1;
     if (small && p.depth() >= 4 * threads_per_block)
         block_kernel<<<blocks_for_rows(elements), threads_per_block, 0, stream>>>(p);
     else if (small) thread_kernel<<<blocks_for(elements), threads_per_block, 0, stream>>>(p);
@@ -163,10 +179,13 @@ void launch(const P& p, cudaStream_t stream) {
 template <class T>
 void forward(ConvArgs a, InList<T> x, In<T> w, In<T> b, Out<T> y, cudaStream_t stream) {
     int64_t channel = 0;
-    for (int64_t t = 0; t < x.count; channel += x[t++].cols)
-        launch(
-            Forward<T>{a.shape, x[t], w, y, channel, t > 0, t + 1 == x.count, a.bias ? b.data : nullptr, a.activation},
-            stream);
+    for (int64_t t = 0; t < x.count;) {
+        Forward<T> p{a.shape, {}, w, y, channel, t > 0, false, a.bias ? b.data : nullptr, a.activation};
+        while (t < x.count && p.x.count < p.x.most) p.x.add(x[t++]);
+        p.last = t == x.count;
+        launch(p, stream);
+        channel += p.x.cols;
+    }
 }
 template <class T>
 void data_gradient(ConvGradientArgs a, In<T> dz, In<T> w, Out<T> dx, cudaStream_t stream) {

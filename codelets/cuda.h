@@ -1,4 +1,5 @@
-// codelets/cuda.h - what CUDA bodies share: status checks, launch shapes, a block-wide sum. Empty where nvcc is absent.
+// codelets/cuda.h - what CUDA bodies share: status checks, launch shapes, a block-wide sum, a workspace, cuBLAS. Empty
+// where nvcc is absent.
 #pragma once
 #include "core/codelet.h"
 #include "core/error.h"
@@ -8,6 +9,9 @@
 #include <cublas_v2.h>
 #include <starpu_cublas_v2.h>
 
+#include <map>
+#include <utility>
+
 namespace tessera {
 
 inline void check(cudaError_t status, const char* call) {
@@ -15,6 +19,12 @@ inline void check(cudaError_t status, const char* call) {
 }
 inline void check(cublasStatus_t status, const char* call) {
     if (status != CUBLAS_STATUS_SUCCESS) throw Error(std::string(call) + " failed: " + cublasGetStatusString(status));
+}
+
+inline int current_device() {
+    int device = 0;
+    check(cudaGetDevice(&device), "cudaGetDevice");
+    return device;
 }
 
 inline constexpr int threads_per_block = 256;
@@ -46,9 +56,10 @@ __device__ C block_max(C value) {
     partial[threadIdx.x] = value;
     for (int half = threads_per_block / 2; half > 0; half /= 2) {
         __syncthreads();
-        // written so that NaN wins, as it does in the host's loop
-        if (int(threadIdx.x) < half && !(partial[threadIdx.x] >= partial[threadIdx.x + half]))
-            partial[threadIdx.x] = partial[threadIdx.x + half];
+        if (int(threadIdx.x) < half) {
+            const C a = partial[threadIdx.x], b = partial[threadIdx.x + half];
+            partial[threadIdx.x] = a != a || a >= b ? a : b;  // NaN wins, on either side
+        }
     }
     __syncthreads();
     const C most = partial[0];
@@ -56,11 +67,36 @@ __device__ C block_max(C value) {
     return most;
 }
 
+// Parts of a long sum are added up in the computing type, not in bf16.
 inline cublasHandle_t cublas(cudaStream_t stream) {
+    constexpr auto math = cublasMath_t(CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
     cublasHandle_t handle = starpu_cublas_get_local_handle();
     check(cublasSetStream(handle, stream), "cublasSetStream");
+    check(cublasSetMathMode(handle, math), "cublasSetMathMode");
     return handle;
 }
+
+namespace device {
+
+// Memory for one task's intermediate results. A stream runs its tasks one after another, so they share it. Callers stay
+// below TESSERA_WORKSPACE. It ends with the device's context.
+inline void* workspace(int64_t bytes, cudaStream_t stream) {
+    struct Block {
+        void* memory = nullptr;
+        int64_t bytes = 0;
+    };
+    thread_local std::map<cudaStream_t, Block> blocks;
+    Block& block = blocks[stream];
+    if (block.bytes < bytes) {
+        check(cudaFree(std::exchange(block.memory, nullptr)), "cudaFree");  // waits for what uses it
+        block.bytes = 0;
+        check(cudaMalloc(&block.memory, size_t(bytes)), "cudaMalloc of a workspace");
+        block.bytes = bytes;
+    }
+    return block.memory;
+}
+
+}  // namespace device
 
 }  // namespace tessera
 #endif

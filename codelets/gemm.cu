@@ -60,10 +60,12 @@ struct GemmAdd {
     static Cost cost(Args x, In<T> a, In<T> b, In<T> c, Acc<T> y) {
         return {Gemm<T>::cost(x, a, b, y).flops + 2 * double(c.size()), bytes_of_views(a, b, c, y)};
     }
-    HD static Compute<T> f(Args x, Compute<T> c) { return Compute<T>(x.beta) * c; }
+    HD static Compute<T> f(Args x, Compute<T> c) {  // beta = 0: C may be NaN
+        return x.beta == 0 ? Compute<T>(0) : Compute<T>(x.beta) * c;
+    }
     static void cpu(Args x, In<T> a, In<T> b, In<T> c, Acc<T> y) {
         for (int64_t i = 0; i < y.rows; ++i)
-            for (int64_t j = 0; j < y.cols; ++j) y(i, j) = x.beta == 0 ? T(0.f) : T(f(x, c(i, j)));
+            for (int64_t j = 0; j < y.cols; ++j) y(i, j) = T(f(x, c(i, j)));
         Gemm<T>::cpu({x.alpha, 1.0, x.ta, x.tb, x.tf32}, a, b, y);
     }
     static void cuda(Args x, In<T> a, In<T> b, In<T> c, Acc<T> y, Stream stream);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "codelets/columns.h"
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
 #include "codelets/reduce.h"
@@ -143,19 +144,23 @@ __global__ void layer_norm_backward_kernel(In<T> x, In<T> gamma, In<C> mean, In<
     }
 }
 template <class T, class C>
-__global__ void layer_norm_backward_affine_kernel(AffineArgs a, In<T> x, In<C> mean, In<C> rstd, In<T> dy,
-                                                  Acc<T> dgamma, Acc<T> dbeta) {
-    const int64_t stride = int64_t(gridDim.x) * blockDim.x;  // one thread per column
-    for (int64_t j = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; j < x.cols; j += stride) {
-        C gamma = a.first ? C(0) : C(dgamma.data[j]), beta = a.first ? C(0) : C(dbeta.data[j]);
-        for (int64_t i = 0; i < x.rows; ++i) {
-            gamma += C(dy(i, j)) * ((C(x(i, j)) - mean(i, 0)) * rstd(i, 0));
-            beta += C(dy(i, j));
-        }
-        dgamma.data[j] = T(gamma);
-        dbeta.data[j] = T(beta);
+struct AffineTerm {
+    In<T> x, dy;
+    In<C> mean, rstd;
+    __device__ Sums<C, 2> operator()(int64_t i, int64_t j) const {
+        const C d = C(dy(i, j));
+        return {{d * ((C(x(i, j)) - mean(i, 0)) * rstd(i, 0)), d}};
     }
-}
+};
+template <class T, class C>
+struct AddAffine {
+    AffineArgs a;
+    Acc<T> dgamma, dbeta;
+    __device__ void operator()(int64_t j, const Sums<C, 2>& sum) const {
+        dgamma.data[j] = T(sum.of[0] + (a.first ? C(0) : C(dgamma.data[j])));
+        dbeta.data[j] = T(sum.of[1] + (a.first ? C(0) : C(dbeta.data[j])));
+    }
+};
 template <class T>
 void LayerNorm<T>::cuda(Args a, In<T> x, In<T> gamma, In<T> beta, Out<T> y, Out<C> mean, Out<C> rstd, Stream stream) {
     layer_norm_kernel<<<blocks_for_rows(x.rows), threads_per_block, 0, stream>>>(a, x, gamma, beta, y, mean, rstd);
@@ -170,9 +175,8 @@ void LayerNormBackward<T>::cuda(NoArgs, In<T> x, In<T> gamma, In<C> mean, In<C> 
 template <class T>
 void LayerNormBackwardAffine<T>::cuda(Args a, In<T> x, In<C> mean, In<C> rstd, In<T> dy, Acc<T> dgamma, Acc<T> dbeta,
                                       Stream stream) {
-    layer_norm_backward_affine_kernel<<<blocks_for(x.cols), threads_per_block, 0, stream>>>(a, x, mean, rstd, dy,
-                                                                                            dgamma, dbeta);
-    check(cudaGetLastError(), name);
+    sum_columns_on_cuda<Sums<C, 2>>(x.rows, x.cols, AffineTerm<T, C>{x, dy, mean, rstd},
+                                    AddAffine<T, C>{a, dgamma, dbeta}, stream, name);
 }
 #endif
 const Register<LayerNorm<float>, LayerNorm<double>, LayerNorm<bf16>, LayerNormBackward<float>,

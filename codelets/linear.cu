@@ -74,15 +74,19 @@ void Linear<T>::cuda(Args a, In<T> x, In<T> w, In<T> b, InOut<T> y, Stream strea
     bias_activation_kernel<<<blocks_for(y.size()), threads_per_block, 0, stream>>>(a, b, y);
     check(cudaGetLastError(), name);
 }
-// Bias and relu within the product; tanh and sigmoid, which cuBLASLt does not have, by a kernel after it.
+struct Activated {
+    template <class C>
+    HD static C f(Activation a, C x) {
+        return apply(a, x);
+    }
+};
+// The bias within the product; the activation by a kernel after it: cuBLASLt's relu may make 0 of NaN.
 template <class T>
 void Linear<T>::cuda_lt(Args a, In<T> x, In<T> w, In<T> b, InOut<T> y, Stream stream) {
-    const bool fused = a.activation == Activation::none || a.activation == Activation::relu;
     const auto p = product(false, true, 1, x, w, a.first ? 0 : 1, Acc<T>{y.data, y.rows, y.cols, y.ld});
-    const T* bias = a.last && fused ? b.data : nullptr;
-    if (!cublaslt_linear(p, bias, bias && a.activation == Activation::relu, stream)) return cuda(a, x, w, b, y, stream);
-    if (!a.last || fused) return;
-    bias_activation_kernel<<<blocks_for(y.size()), threads_per_block, 0, stream>>>(a, b, y);
+    if (!cublaslt_linear(p, a.last ? b.data : nullptr, stream)) return cuda(a, x, w, b, y, stream);
+    if (!a.last || a.activation == Activation::none) return;
+    elementwise_kernel<Activated><<<blocks_for(y.size()), threads_per_block, 0, stream>>>(a.activation, y, y);
     check(cudaGetLastError(), name);
 }
 #endif

@@ -60,18 +60,20 @@ struct MseBackward {
 };
 
 #ifdef TESSERA_CUDA
-template <class T>
-__global__ void mse_kernel(MseArgs a, In<T> x, In<T> target, Acc<T> y) {  // one block: the same bits every time
-    using C = Compute<T>;
-    C sum = 0;
-    for (int64_t k = threadIdx.x; k < x.size(); k += blockDim.x) {
-        const int64_t i = k / x.cols, j = k % x.cols;
-        const C difference = C(x(i, j)) - C(target(i, j));
-        sum += difference * difference;
+template <class T, class C = Compute<T>>
+struct SquaredDifference {
+    In<T> x, target;
+    __device__ C operator()(int64_t k) const {
+        const C difference = C(x(k / x.cols, k % x.cols)) - C(target(k / x.cols, k % x.cols));
+        return difference * difference;
     }
-    sum = block_sum(sum);
-    if (threadIdx.x == 0) y(0, 0) = T(Mse<T>::finish(a, sum, y));
-}
+};
+template <class T>
+struct FinishMse {
+    MseArgs a;
+    Acc<T> y;
+    __device__ void operator()(Compute<T> sum) const { y(0, 0) = T(Mse<T>::finish(a, sum, y)); }
+};
 template <class T>
 __global__ void mse_backward_kernel(MseBackwardArgs a, In<T> x, In<T> target, In<T> dy, Out<T> dx) {
     using C = Compute<T>;
@@ -84,8 +86,7 @@ __global__ void mse_backward_kernel(MseBackwardArgs a, In<T> x, In<T> target, In
 }
 template <class T>
 void Mse<T>::cuda(Args a, In<T> x, In<T> target, Acc<T> y, Stream stream) {
-    mse_kernel<<<1, threads_per_block, 0, stream>>>(a, x, target, y);
-    check(cudaGetLastError(), name);
+    sum_on_cuda<C>(x.size(), elements_per_thread, SquaredDifference<T>{x, target}, FinishMse<T>{a, y}, stream, name);
 }
 template <class T>
 void MseBackward<T>::cuda(Args a, In<T> x, In<T> target, In<T> dy, Out<T> dx, Stream stream) {

@@ -6,6 +6,7 @@
 
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
+#include "codelets/reduce.h"
 #include "core/examples.h"
 
 namespace tessera {
@@ -79,22 +80,29 @@ struct SoftmaxCrossEntropyBackward {
 };
 
 #ifdef TESSERA_CUDA
-// One block walks all rows, a thread per row: the sum has the same order every time.
 template <class T>
-__global__ void cross_entropy_kernel(CrossEntropyArgs a, In<T> x, In<int32_t> labels, Acc<Loss<T>> loss) {
-    using Op = SoftmaxCrossEntropy<T>;
-    Compute<T> total = 0;
-    for (int64_t i = threadIdx.x; i < x.rows; i += blockDim.x) {
+struct RowLoss {
+    CrossEntropyArgs a;
+    In<T> x;
+    In<int32_t> labels;
+    __device__ Compute<T> operator()(int64_t i) const {
+        using Op = SoftmaxCrossEntropy<T>;
         const int32_t label = labels(i, 0);
         Compute<T> sum = 0;
         for (int64_t j = 0; j < x.cols; ++j) sum += Compute<T>(x(i, j));
         // A label out of range has no row to point at here: it makes the loss NaN, which stops the training.
         const Compute<T> at_label = label >= 0 && label < x.cols ? Compute<T>(x(i, label)) : Compute<T>(NAN);
-        total += Op::row_loss(a, Op::row_log_sum_exp(x.row(i), x.cols), sum, at_label, x.cols);
+        return Op::row_loss(a, Op::row_log_sum_exp(x.row(i), x.cols), sum, at_label, x.cols);
     }
-    total = block_sum(total);
-    if (threadIdx.x == 0) loss(0, 0) = (a.first ? Loss<T>(0) : loss(0, 0)) + Loss<T>(Compute<T>(a.weight) * total);
-}
+};
+template <class T>
+struct AddLoss {
+    CrossEntropyArgs a;
+    Acc<Loss<T>> loss;
+    __device__ void operator()(Compute<T> total) const {
+        loss(0, 0) = (a.first ? Loss<T>(0) : loss(0, 0)) + Loss<T>(Compute<T>(a.weight) * total);
+    }
+};
 template <class T>
 __global__ void cross_entropy_backward_kernel(CrossEntropyArgs a, In<T> x, In<int32_t> labels, In<Loss<T>> dloss,
                                               Out<T> dx) {
@@ -104,8 +112,7 @@ __global__ void cross_entropy_backward_kernel(CrossEntropyArgs a, In<T> x, In<in
 }
 template <class T>
 void SoftmaxCrossEntropy<T>::cuda(Args a, In<T> x, In<int32_t> labels, Acc<Loss<T>> loss, Stream stream) {
-    cross_entropy_kernel<<<1, threads_per_block, 0, stream>>>(a, x, labels, loss);
-    check(cudaGetLastError(), name);
+    sum_on_cuda<C>(x.rows, 1, RowLoss<T>{a, x, labels}, AddLoss<T>{a, loss}, stream, name);
 }
 template <class T>
 void SoftmaxCrossEntropyBackward<T>::cuda(Args a, In<T> x, In<int32_t> labels, In<Loss<T>> dloss, Out<T> dx,

@@ -1,7 +1,9 @@
 // sum_rows, sum_cols, sum_all: sums over the rows [1 x cols], over the columns [rows x 1], over all [1 x 1].
 // f32, f64, bf16; each tile is summed in the computing type, tiles add up in the result's type.
+#include "codelets/columns.h"
 #include "codelets/elementwise.h"
 #include "codelets/ops.h"
+#include "codelets/reduce.h"
 #include "core/examples.h"
 
 namespace tessera {
@@ -69,14 +71,19 @@ struct SumAll {
 
 #ifdef TESSERA_CUDA
 template <class T>
-__global__ void sum_rows_kernel(SumArgs a, In<T> x, Acc<T> y) {  // one thread per column
-    const int64_t stride = int64_t(gridDim.x) * blockDim.x;
-    for (int64_t j = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; j < x.cols; j += stride) {
-        Compute<T> sum = a.first ? Compute<T>(0) : Compute<T>(y.data[j]);
-        for (int64_t i = 0; i < x.rows; ++i) sum += Compute<T>(x(i, j));
-        y.data[j] = T(sum);
-    }
-}
+struct SumTerm {
+    In<T> x;
+    __device__ Sums<Compute<T>, 1> operator()(int64_t i, int64_t j) const { return {{Compute<T>(x(i, j))}}; }
+    __device__ Compute<T> operator()(int64_t k) const { return Compute<T>(x(k / x.cols, k % x.cols)); }
+};
+template <class T>
+struct AddSum {
+    SumArgs a;
+    Acc<T> y;
+    __device__ void add(T& to, Compute<T> sum) const { to = T(sum + (a.first ? Compute<T>(0) : Compute<T>(to))); }
+    __device__ void operator()(int64_t j, const Sums<Compute<T>, 1>& sum) const { add(y.data[j], sum.of[0]); }
+    __device__ void operator()(Compute<T> sum) const { add(y.data[0], sum); }
+};
 template <class T>
 __global__ void sum_cols_kernel(SumArgs a, In<T> x, Acc<T> y) {  // one block per row
     for (int64_t i = blockIdx.x; i < x.rows; i += gridDim.x) {
@@ -87,16 +94,8 @@ __global__ void sum_cols_kernel(SumArgs a, In<T> x, Acc<T> y) {  // one block pe
     }
 }
 template <class T>
-__global__ void sum_all_kernel(SumArgs a, In<T> x, Acc<T> y) {  // one block: the same bits every time
-    Compute<T> sum = 0;
-    for (int64_t k = threadIdx.x; k < x.size(); k += blockDim.x) sum += Compute<T>(x(k / x.cols, k % x.cols));
-    sum = block_sum(sum);
-    if (threadIdx.x == 0) y(0, 0) = T(sum + (a.first ? Compute<T>(0) : Compute<T>(y(0, 0))));
-}
-template <class T>
 void SumRows<T>::cuda(Args a, In<T> x, Acc<T> y, Stream stream) {
-    sum_rows_kernel<<<blocks_for(x.cols), threads_per_block, 0, stream>>>(a, x, y);
-    check(cudaGetLastError(), name);
+    sum_columns_on_cuda<Sums<Compute<T>, 1>>(x.rows, x.cols, SumTerm<T>{x}, AddSum<T>{a, y}, stream, name);
 }
 template <class T>
 void SumCols<T>::cuda(Args a, In<T> x, Acc<T> y, Stream stream) {
@@ -105,8 +104,7 @@ void SumCols<T>::cuda(Args a, In<T> x, Acc<T> y, Stream stream) {
 }
 template <class T>
 void SumAll<T>::cuda(Args a, In<T> x, Acc<T> y, Stream stream) {
-    sum_all_kernel<<<1, threads_per_block, 0, stream>>>(a, x, y);
-    check(cudaGetLastError(), name);
+    sum_on_cuda<Compute<T>>(x.size(), elements_per_thread, SumTerm<T>{x}, AddSum<T>{a, y}, stream, name);
 }
 #endif
 const Register<SumRows<float>, SumRows<double>, SumRows<bf16>, SumCols<float>, SumCols<double>, SumCols<bf16>,

@@ -291,7 +291,8 @@ TEST(BatchNorm, RefusesOneValuePerChannelInTraining) {
         } catch (const std::invalid_argument& e) {
             const std::string text = e.what();
             EXPECT_TRUE(
-                text.starts_with("stem.batch_norm: needs more than one value per channel in training; got x [1 x 3]"))
+                text.starts_with("stem.batch_norm: needs more than one value per channel in training: more images in a "
+                                 "batch, or larger maps; got x [1 x 3]"))
                 << text;
         }
         EXPECT_TRUE(n.g.nodes().empty());

@@ -253,19 +253,24 @@ TEST_P(Conv2dPasses, DeviceFormulas) {
     const Matrix x = drawn(l.x(images), random), w = drawn(l.w(), random), b = drawn({1, l.filters}, random);
     const Matrix dz = drawn(l.y(images), random);
     Matrix y(dz.rows, dz.cols, NAN), dx(x.rows, x.cols, NAN), dw(w.rows, w.cols, 1);  // added to
-    int64_t channel = 0;
+    int64_t channel = 0, before = 0;
+    implicit::Tiles<double> tiles_of_x;
     for (int64_t cols : columns) {
         const bool last = channel + cols == l.channels;
         const Out<double> part{dx.v.data() + channel, dx.rows, cols, dx.cols};
-        run_on_host(implicit::Forward<double>{s,
-                                              in(x, channel, cols),
-                                              in(w),
-                                              {y.v.data(), y.rows, y.cols, y.cols},
-                                              channel,
-                                              channel > 0,
-                                              last,
-                                              b.v.data(),
-                                              Activation::tanh});
+        tiles_of_x.add(in(x, channel, cols));
+        if (channel == 0 || last) {  // the first tile alone, then the others together
+            run_on_host(implicit::Forward<double>{s,
+                                                  tiles_of_x,
+                                                  in(w),
+                                                  {y.v.data(), y.rows, y.cols, y.cols},
+                                                  before,
+                                                  before > 0,
+                                                  last,
+                                                  b.v.data(),
+                                                  Activation::tanh});
+            before += std::exchange(tiles_of_x, {}).cols;
+        }
         run_on_host(implicit::DataGradient<double>{s, in(dz), in(w), part, channel});
         run_on_host(implicit::WeightGradient<double>{
             s, in(x, channel, cols), in(dz), {dw.v.data(), dw.rows, dw.cols, dw.cols}, channel, true});

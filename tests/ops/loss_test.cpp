@@ -46,13 +46,14 @@ const Declare layer_norm_case{
      .reduction = [](Extents e) { return e.m + e.n; },
      .scale = 1}};
 
-OpCase cross_entropy(const std::string& name, double smoothing) {
+OpCase cross_entropy(const std::string& name, double smoothing, int64_t taller = 1) {
     return {
         .name = name,
         .inputs =
-            [](Extents e) {
-                return std::vector<Input>{{.shape = {e.m, e.n}, .low = -3, .high = 3},
-                                          {.shape = {e.m, 1}, .low = 0, .high = double(e.n - 1), .type = DType::i32}};
+            [=](Extents e) {
+                const int64_t rows = taller * e.m;
+                return std::vector<Input>{{.shape = {rows, e.n}, .low = -3, .high = 3},
+                                          {.shape = {rows, 1}, .low = 0, .high = double(e.n - 1), .type = DType::i32}};
             },
         .build = [=](Graph&, const auto& x) { return std::vector{softmax_cross_entropy(x[0], x[1], smoothing)}; },
         .reference =
@@ -66,12 +67,14 @@ OpCase cross_entropy(const std::string& name, double smoothing) {
                     }
                 return Matrices{loss};
             },
+        .gradient = taller == 1,
         .tolerance_factor = 2,
         .reduction = row_length,
         .scale = 1};
 }
 const Declare hard{cross_entropy("softmax_cross_entropy", 0)};
 const Declare smooth{cross_entropy("softmax_cross_entropy_smooth", 0.1)};
+const Declare tall{cross_entropy("softmax_cross_entropy_tall", 0, 29)};  // in several blocks on a device
 
 const Declare mse_case{{.name = "mse",
                         .inputs = rectangles(2),
