@@ -7,7 +7,7 @@
 #include <set>
 
 #include "apps/product_machine.h"
-#include "core/error.h"
+#include "models/estimate.h"
 
 namespace tessera {
 namespace {
@@ -17,21 +17,25 @@ namespace {
 constexpr double gpu_gap_s = 6.5e-6;
 
 // Kinds: the cores, and every GPU.
-Devices devices_of_workers(const std::vector<WorkerInfo>& workers) {
+Devices devices_of_workers(const std::vector<WorkerInfo>& workers, const Machine& machine) {
     Devices d;
     for (const WorkerInfo& w : workers) {
         d.kind.push_back(w.cuda ? 1 + starpu_worker_get_devid(w.id) : 0);
         d.memory.push_back(int(w.node));
     }
     const unsigned nodes = starpu_memory_nodes_get_count();
+    Links links(&machine);
     for (unsigned from = 0; from < nodes; ++from) {
         auto& latency = d.latency_s.emplace_back();
         auto& speed = d.bytes_per_s.emplace_back();
+        auto& ways = d.links.emplace_back();
         for (unsigned to = 0; to < nodes; ++to) {
             latency.push_back(from == to ? 0 : 1e-6 * starpu_transfer_latency(from, to));
             speed.push_back(from == to ? INFINITY : 1e6 * starpu_transfer_bandwidth(from, to));
+            ways.push_back(from == to ? std::vector<int>{} : links_between(links, from, to));
         }
     }
+    d.link_bytes_per_s = links.bytes_per_s;
     return d;
 }
 
@@ -39,39 +43,40 @@ Devices devices_of_workers(const std::vector<WorkerInfo>& workers) {
 
 ListScheduler list_scheduler(const Runtime& runtime, const Plan& plan, const Machine& machine, bool ordered) {
     const auto workers = runtime.workers();
-    Devices devices = devices_of_workers(workers);
+    Devices devices = devices_of_workers(workers, machine);
     std::map<int, ModelDevice> kinds;
     for (size_t w = 0; w < workers.size(); ++w) kinds[devices.kind[w]] = device_of(workers[w]);
     std::vector<std::vector<double>> times(size_t(kinds.empty() ? 0 : kinds.rbegin()->first + 1));
     std::map<const CodeletInfo*, ModelFile> models;
-    for (const TaskSpec& t : plan.tasks) {
+    Estimator estimate(machine);
+    constexpr double cores_per_gpu = 20;
+    const std::vector<double> rough = estimated_times(plan);
+    const auto seconds = [&](size_t task, const ModelDevice& device) {
+        const TaskSpec& t = plan.tasks[task];
         if (!models.contains(t.codelet)) models[t.codelet] = machine.model(t.codelet->name);
+        const double us = models[t.codelet].fastest_us(device, t.footprint);
+        if (!std::isnan(us)) return 1e-6 * us;
+        if (const auto guess = estimate(t, device)) return 1e-6 * guess->time_us;
+        return rough[task] / (device.type == 0 ? 1 : cores_per_gpu);
+    };
+    for (size_t i = 0; i < plan.tasks.size(); ++i) {
+        const CodeletInfo& codelet = *plan.tasks[i].codelet;
         for (size_t k = 0; k < times.size(); ++k) {
-            const bool can = kinds.contains(int(k)) && (k == 0 || !t.codelet->cuda.empty());
-            times[k].push_back(!can ? INFINITY
-                               : t.codelet->host_only
-                                   ? 0
-                                   : (k > 0 ? gpu_gap_s : 0) +
-                                         1e-6 * models[t.codelet].fastest_us(kinds[int(k)], t.footprint));
-            if (std::isnan(times[k].back()))
-                throw Error(t.codelet->name + " was not measured on every kind of worker", "tessera calibrate");
+            const bool can = kinds.contains(int(k)) && !(k == 0 ? codelet.cpu : codelet.cuda).empty();
+            times[k].push_back(!can                ? INFINITY
+                               : codelet.host_only ? 0
+                                                   : (k > 0 ? gpu_gap_s : 0) + seconds(i, kinds[int(k)]));
         }
     }
     return {plan, std::move(times), std::move(devices), ordered};
-}
-
-static Placement best_of(const ListScheduler& scheduler, bool one_memory, int tries) {
-    return one_memory ? Placement{NAN, {}, scheduler.by_rank()} : scheduler.search(tries);
 }
 
 double place(Plan& plan, const Runtime& runtime, const Machine& machine, bool ordered, int tries) {
     const auto workers = runtime.workers();
     std::set<unsigned> memories;
     for (const WorkerInfo& w : workers) memories.insert(w.node);
-    Placement best;
-    try {
-        best = best_of(list_scheduler(runtime, plan, machine, ordered), memories.size() < 2, tries);
-    } catch (const Error&) { return NAN; }  // an op that was never measured: StarPU finds out where it is fast
+    const ListScheduler scheduler = list_scheduler(runtime, plan, machine, ordered);
+    const Placement best = memories.size() < 2 ? Placement{NAN, {}, scheduler.by_rank()} : scheduler.search(tries);
     for (size_t i = 0; i < best.order.size(); ++i) {
         const size_t t = size_t(best.order[i]);
         plan.tasks[t].turn = int(i);

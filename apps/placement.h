@@ -6,13 +6,13 @@
 
 namespace tessera {
 
-// Of this runtime's workers, by the fastest known time of every task on each kind of them. Throws Error if one is not
-// known.
+// Of this runtime's workers, by the fastest known time of every task on each kind of them: measured, else estimated
+// (models/estimate.h), else rough (core/plan.h), a GPU counting as twenty cores.
 ListScheduler list_scheduler(const Runtime&, const Plan&, const Machine&, bool ordered);
 
 // Writes the turns of the tasks into the plan, by their longest path to the end, and where workers have more than one
 // memory the best of `tries` schedules: TaskSpec::turn and place. Returns the seconds that it gives a step, NaN for one
-// memory. Where an op's time is not known nothing is written.
+// memory.
 double place(Plan&, const Runtime&, const Machine&, bool ordered, int tries);
 
 }  // namespace tessera

@@ -8,6 +8,7 @@
 
 #include "apps/simulated.h"
 #include "models/bus.h"
+#include "models/links.h"
 
 namespace tessera {
 
@@ -39,39 +40,18 @@ TaskTime model_time(const Machine& machine, const TaskSpec& task) {
     };
 }
 
+// Platforms know one host memory and the GPUs'.
+static std::string name_in_platform(unsigned node) {
+    if (node == STARPU_MAIN_RAM) return "RAM";
+    return (starpu_node_get_kind(node) == STARPU_CUDA_RAM ? "CUDA" : "memory ") +
+           std::to_string(starpu_memory_node_get_devid(node));
+}
+
+std::vector<int> links_between(Links& links, unsigned from, unsigned to) {
+    return links.between(name_in_platform(from), name_in_platform(to), 1e6 * starpu_transfer_bandwidth(from, to));
+}
+
 namespace {
-
-// The links of the platform between host memory and a GPU, numbered as they are first seen.
-class Links {
- public:
-    Links(const Machine* machine, std::vector<double>& bytes_per_s) : bytes_per_s_(bytes_per_s) {
-        if (!machine) return;
-        const auto folder = machine->folder() / "bus";
-        for (const char* ending : {".platform.v4.xml", ".platform.xml"}) {
-            const auto path = folder / (machine->name() + ending);
-            if (!std::filesystem::exists(path)) continue;
-            platform_ = read_platform(path);
-            return;
-        }
-    }
-    std::vector<int> between(const std::string& from, const std::string& to, double otherwise_bytes_per_s) {
-        std::vector<int> way;
-        if (const PlatformRoute* route = platform_.route(from, to)) {
-            for (const std::string& id : route->links) way.push_back(number(id, platform_.link(id)->bytes_per_s));
-        } else if (otherwise_bytes_per_s > 0) way.push_back(number(from + " to " + to, otherwise_bytes_per_s));
-        return way;
-    }
-
- private:
-    int number(const std::string& id, double bytes_per_s) {
-        const auto [it, fresh] = known_.emplace(id, int(bytes_per_s_.size()));
-        if (fresh) bytes_per_s_.push_back(bytes_per_s);
-        return it->second;
-    }
-    Platform platform_;
-    std::map<std::string, int> known_;
-    std::vector<double>& bytes_per_s_;
-};
 
 // Each device gets of each link what its speed is of all that use it.
 void share_links(ProductMachine& m) {
@@ -93,7 +73,7 @@ void share_links(ProductMachine& m) {
 ProductMachine product_machine(const Runtime& runtime, const Machine* machine, double task_flops,
                                const TaskTime& time) {
     ProductMachine m;
-    Links links(machine, m.link_bytes_per_s);
+    Links links(machine);
     std::map<unsigned, size_t> of_node;
     std::vector<int> cores;
     double gpu_flops_per_s = 0;
@@ -105,9 +85,8 @@ ProductMachine product_machine(const Runtime& runtime, const Machine* machine, d
             m.blocks.push_back({int(w.node), 0, w.cuda ? runtime.limit_bytes(w.node) : 0, 0});
             ProductDevice d{0, m.blocks.back().memory_bytes, {}, {}};
             if (w.cuda) {
-                const std::string id = "CUDA" + std::to_string(starpu_worker_get_devid(w.id));
-                d.in = links.between("RAM", id, 1e6 * starpu_transfer_bandwidth(STARPU_MAIN_RAM, w.node));
-                d.out = links.between(id, "RAM", 1e6 * starpu_transfer_bandwidth(w.node, STARPU_MAIN_RAM));
+                d.in = links_between(links, STARPU_MAIN_RAM, w.node);
+                d.out = links_between(links, w.node, STARPU_MAIN_RAM);
             }
             m.devices.push_back(std::move(d));
         }
@@ -120,6 +99,7 @@ ProductMachine product_machine(const Runtime& runtime, const Machine* machine, d
             gpu_flops_per_s += flops_per_s;
         else m.names[it->second] = std::to_string(cores[it->second]) + " CPU cores";
     }
+    m.link_bytes_per_s = links.bytes_per_s;
     for (size_t d = 0; d < m.devices.size(); ++d) {
         const bool cpu = m.devices[d].in.empty() && m.devices[d].out.empty();
         const double speed = all_known ? m.devices[d].flops_per_s : 1;

@@ -6,6 +6,7 @@
 #include "core/blocks.h"
 #include "core/product_bound.h"
 #include "core/runtime.h"
+#include "models/links.h"
 #include "models/machine.h"
 
 namespace tessera {
@@ -34,6 +35,9 @@ TaskTime model_time(const Machine&, const TaskSpec&);
 
 // What a product of square tiles would see: for plans of which it is not known yet what they multiply.
 ProductMachine typical_machine(const Runtime&, Machine*, DType, int64_t tile);
+
+// The links between two memories of this run; where the platform does not tell, one of the rate that StarPU measured.
+std::vector<int> links_between(Links&, unsigned from_node, unsigned to_node);
 
 // The models' name of a worker's device.
 ModelDevice device_of(const WorkerInfo&);

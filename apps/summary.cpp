@@ -86,7 +86,8 @@ Bound measured_bound(const Runtime& runtime, const Executor& executor, int numbe
                                t.codelet->starpu->model, starpu_worker_get_perf_archtype(int(worker), 0), t.footprint));
             double best = NAN;
             for (double s : work.time_s) best = std::isnan(best) || s < best ? s : best;
-            if (std::isnan(best)) work.time_s[0] = best = 0;  // never ran and no model: adds nothing to the bound
+            // Never ran and no model: adds nothing to the bound.
+            if (std::isnan(best)) work.time_s[kinds.workers[0] > 0 ? 0 : 1] = best = 0;
             fastest.push_back(best);
             classes.push_back(std::move(work));
         }

@@ -21,7 +21,9 @@ void add_train_flags(CLI::App& app, TrainFlags& f) {
         ->type_name("KIND:PATH")
         ->capture_default_str()
         ->group("Data");
-    app.add_option("--validation", f.validation, "Last fraction of the training data, held out")->group("Data");
+    app.add_option("--validation", f.validation,
+                   "Last fraction of the training data, held out; default: the test set, else 0.1")
+        ->group("Data");
     app.add_flag("--augment{crop+flip}", f.augment,
                  "Training images shifted by up to an eighth, mirrored at random; --augment=crop shifts only")
         ->type_name("KINDS")
@@ -45,13 +47,19 @@ void add_train_flags(CLI::App& app, TrainFlags& f) {
     app.add_option("--dropout", f.dropout, "Probability of dropping a value; default: the network's own, for mlp 0")
         ->group("Network");
     app.add_option("--dtype", f.dtype, "f32, f64, or bf16 (weights stay f32)")->capture_default_str()->group("Network");
-    app.add_option("--epochs", f.epochs)->capture_default_str()->check(whole_number(1))->group("Training");
-    app.add_option("--batch", f.batch)->capture_default_str()->check(whole_number(1))->group("Training");
+    app.add_option("--epochs", f.epochs, "Passes over the training data")
+        ->capture_default_str()
+        ->check(whole_number(1))
+        ->group("Training");
+    app.add_option("--batch", f.batch, "Samples of one step")
+        ->capture_default_str()
+        ->check(whole_number(1))
+        ->group("Training");
     app.add_option("--optimizer", f.optimizer.kind, "sgd, adam or adamw")->capture_default_str()->group("Training");
     app.add_option("--lr", f.learning_rate, "Learning rate; default 0.1 for sgd, 0.001 for adam and adamw")
         ->check(positive_number())
         ->group("Training");
-    app.add_option("--momentum", f.optimizer.momentum, "For sgd")->capture_default_str()->group("Training");
+    app.add_option("--momentum", f.momentum, "For sgd; default 0.9")->group("Training");
     app.add_flag("--nesterov", f.optimizer.nesterov, "For sgd")->group("Training");
     app.add_option("--weight-decay", f.weight_decay,
                    "L2 for sgd and adam, decoupled for adamw; default 0, for adamw 0.01")
@@ -59,17 +67,21 @@ void add_train_flags(CLI::App& app, TrainFlags& f) {
     app.add_option("--clip", f.optimizer.clip, "Largest global norm of the gradients; 0 does not clip")
         ->capture_default_str()
         ->group("Training");
-    app.add_option("--schedule", f.schedule, "constant, step or cosine, each with :N warm-up steps")
+    app.add_option("--schedule", f.schedule,
+                   "constant, cosine, or step (a tenth after each third of the epochs); :N adds N steps of warm-up")
         ->capture_default_str()
         ->group("Training");
-    app.add_option("--label-smoothing", f.label_smoothing)->capture_default_str()->group("Training");
+    app.add_option("--label-smoothing", f.label_smoothing, "Share of the target that all classes get, in [0, 1)")
+        ->capture_default_str()
+        ->group("Training");
     app.add_option("--tile", f.tile, "Largest extent of a tile of batch or weights; 0 chooses")
         ->capture_default_str()
         ->check(whole_number(0))
         ->group("Execution");
     app.add_option(
            "--schedules", f.schedules,
-           "How many are tried before tasks are placed on GPUs; 0 leaves it to StarPU; default: some seconds' worth")
+           "Schedules tried to place tasks on several memories (policy list); 0: StarPU places them; default: some "
+           "seconds' worth")
         ->check(whole_number(0))
         ->group("Execution");
     app.add_option("--checkpoint", f.checkpoint, "Folder for checkpoint.safetensors")
@@ -106,6 +118,15 @@ Augmentation augmentation(const TrainFlags& f, Extent2d image) {
     return a;
 }
 
+OptimizerOptions optimizer_options(const TrainFlags& f) {
+    OptimizerOptions o = f.optimizer;
+    if (f.momentum) o.momentum = *f.momentum;
+    if (f.weight_decay) o.weight_decay = *f.weight_decay;
+    else o.weight_decay = o.kind == "adamw" ? 0.01 : 0;  // as PyTorch's defaults
+    o.learning_rate = f.learning_rate > 0 ? f.learning_rate : o.kind == "sgd" ? 0.1 : 0.001;
+    return o;
+}
+
 // Everything that can be found wrong without a runtime is found before one is started.
 const TrainFlags& checked(const TrainFlags& f) {
     parse_dtype(f.dtype), parse_schedule(f.schedule), augmentation(f, 1);
@@ -115,6 +136,9 @@ const TrainFlags& checked(const TrainFlags& f) {
     if (!(f.label_smoothing >= 0 && f.label_smoothing < 1)) throw UsageError("--label-smoothing must be in [0, 1)");
     if (f.validation != -1 && !(f.validation >= 0 && f.validation < 1))
         throw UsageError("--validation must be in [0, 1)");
+    if (f.momentum && f.optimizer.kind != "sgd") throw UsageError("--momentum is for sgd, not for " + f.optimizer.kind);
+    const Params no_weights;
+    Optimizer(optimizer_options(f), no_weights);  // refuses what it does not take
     if (f.resume && f.checkpoint.empty()) throw UsageError("--resume needs --checkpoint DIR");
     if (f.every > 0 && f.checkpoint.empty()) throw UsageError("--every needs --checkpoint DIR");
     const bool takes_images = architecture(f.network).image != Extent2d(1);
@@ -126,7 +150,7 @@ const TrainFlags& checked(const TrainFlags& f) {
     refuse("--input", f.input > 0 && !takes_images, "for networks of images");
     refuse("--augment", !f.augment.empty() && !takes_images, "for networks of images");
     if (!f.plot.empty()) require_writable(f.plot, "--plot");
-    f.common.check_outputs();
+    f.common.check_outputs({f.plot, f.metrics});
     if (!f.metrics.empty()) require_writable(f.metrics, "--metrics");
     if (!f.checkpoint.empty()) {
         std::error_code failure;
@@ -151,14 +175,6 @@ NetworkOptions network_options(const TrainFlags& f, const Split& data) {
     o.dtype = parse_dtype(f.dtype);
     o.tile_features = f.tile;
     o.seed = f.common.seed;
-    return o;
-}
-
-OptimizerOptions optimizer_options(const TrainFlags& f) {
-    OptimizerOptions o = f.optimizer;
-    if (f.weight_decay) o.weight_decay = *f.weight_decay;
-    else o.weight_decay = o.kind == "adamw" ? 0.01 : 0;  // as PyTorch's defaults
-    o.learning_rate = f.learning_rate > 0 ? f.learning_rate : o.kind == "sgd" ? 0.1 : 0.001;
     return o;
 }
 
@@ -211,15 +227,11 @@ void TrainSetup::plan(Plan& plan) {
     models = complete_models(*machine, {&plan}, devices_of(runtime), "tessera calibrate train " + flags.network);
 #endif
     if (!machine || runtime.policy() != "list" || flags.common.serial || flags.schedules == 0) return;
-    constexpr int64_t some_seconds = 1'000'000;  // of a search: tasks in all schedules together
+    constexpr int64_t some_seconds = 10'000'000;  // of a search: tasks in all schedules together
     const int64_t fit = some_seconds / std::max<int64_t>(1, int64_t(plan.tasks.size()));
-    const int64_t tries = flags.schedules.value_or(std::clamp<int64_t>(fit, 100, 5000));
+    const int64_t tries = flags.schedules.value_or(std::clamp<int64_t>(fit, 1000, 20000));
     const double seconds = place(plan, runtime, *machine, flags.common.deterministic, int(tries));
     if (!(planned_s >= seconds)) planned_s = seconds;
-    if (std::isnan(seconds) && runtime.cuda_workers() > 0 && runtime.cpu_workers() > 0 && !flags.common.quiet)
-        std::cerr << "note: not every op of this run was measured here, so its tasks are not placed ahead of time; "
-                     "'tessera calibrate train "
-                  << flags.network << "' measures them\n";
 }
 
 TrainSetup::TrainSetup(const TrainFlags& f, const std::function<Split()>& load)

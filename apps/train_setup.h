@@ -23,7 +23,7 @@ struct TrainFlags {
     bool resume = false, auxiliary = false;
     std::optional<std::string> hidden, activation;  // of mlp
     static constexpr auto default_hidden = "512,512", default_activation = "relu";
-    std::optional<double> weight_decay, dropout;
+    std::optional<double> momentum, weight_decay, dropout;
     std::optional<int64_t> schedules;  // that are tried to place tasks; default: as the plan's size allows
     OptimizerOptions optimizer;
 };

@@ -12,12 +12,12 @@
 namespace tessera {
 
 constexpr double never = std::numeric_limits<double>::infinity();
-constexpr int warm_steps = 2;  // after which tiles lie where every further step leaves them
 
-// What time it is where: of workers, of the two directions of every memory, of tiles in every memory.
+// What time it is where: of workers, of the two directions of every memory, of shared links, of tiles in every memory.
 struct ListScheduler::Clock {
-    std::vector<double> worker, sending, receiving;
-    std::vector<std::vector<double>> valid;         // [tile][memory]: when a copy is there
+    std::vector<double> worker, sending, receiving, link;
+    size_t memories;
+    std::vector<double> valid_;                     // [tile][memory]: when a copy is there
     std::vector<double> read_until, written_until;  // of tiles: what a writer, and any, waits for
     double end = 0;
 
@@ -25,10 +25,15 @@ struct ListScheduler::Clock {
         : worker(size_t(d.workers())),
           sending(size_t(d.memories())),
           receiving(size_t(d.memories())),
+          link(d.link_bytes_per_s.size()),
+          memories(size_t(d.memories())),
           // Everywhere: where weights begin does not last, and what no step writes is fetched once.
-          valid(plan.tiles.size(), std::vector<double>(size_t(d.memories()))),
+          valid_(plan.tiles.size() * memories),
           read_until(plan.tiles.size()),
           written_until(plan.tiles.size()) {}
+
+    double* valid(int tile) { return valid_.data() + size_t(tile) * memories; }
+    const double* valid(int tile) const { return valid_.data() + size_t(tile) * memories; }
 };
 
 int Placement::workers_used() const { return int(std::set<int>(worker.begin(), worker.end()).size()); }
@@ -46,6 +51,12 @@ ListScheduler::ListScheduler(const Plan& plan, std::vector<std::vector<double>> 
         fastest.push_back(least);
     }
     ranks_ = upward_ranks(plan, fastest, ordered);
+    for (const TaskSpec& task : plan.tasks) {
+        auto& uses = uses_.emplace_back();
+        for (const TileUse& u : task.tiles)
+            uses.push_back(
+                {u.tile, u.access != Access::write, u.access != Access::read, plan.tiles[size_t(u.tile)].bytes});
+    }
 }
 
 bool ListScheduler::runs_on(int worker, int task) const {
@@ -74,37 +85,43 @@ std::vector<int> ListScheduler::order_by(const std::vector<double>& rank) const 
 
 double ListScheduler::ready(const Clock& c, int task) const {
     double at = 0;
-    for (const TileUse& u : plan_.tasks[size_t(task)].tiles) {
+    for (const Use& u : uses_[size_t(task)]) {
         at = std::max(at, c.written_until[size_t(u.tile)]);
-        if (u.access != Access::read) at = std::max(at, c.read_until[size_t(u.tile)]);
+        if (u.writes) at = std::max(at, c.read_until[size_t(u.tile)]);
     }
     return at;
 }
 
 // Where the tile would come from: the memory that has it there first.
-static int source_of(const std::vector<double>& valid, int to, const Devices& d, int64_t bytes) {
+int ListScheduler::source_of(const Clock& c, const Use& use, int to) const {
+    const double* valid = c.valid(use.tile);
     int best = -1;
     double least = never;
-    for (int from = 0; from < d.memories(); ++from) {
-        if (from == to || valid[size_t(from)] == never) continue;
-        const double at = valid[size_t(from)] + d.transfer_s(from, to, bytes);
+    for (int from = 0; from < devices_.memories(); ++from) {
+        if (from == to || valid[from] == never) continue;
+        const double at = valid[from] + devices_.transfer_s(from, to, use.bytes);
         if (at < least) least = at, best = from;
     }
     return best;
 }
 
+double ListScheduler::start_of(const Clock& c, int from, int to, double earliest) const {
+    double start = std::max({earliest, c.receiving[size_t(to)], c.sending[size_t(from)]});
+    if (!devices_.links.empty())
+        for (int l : devices_.links[size_t(from)][size_t(to)]) start = std::max(start, c.link[size_t(l)]);
+    return start;
+}
+
 double ListScheduler::finish(const Clock& c, int task, int worker, double reluctance) const {
     const int to = devices_.memory[size_t(worker)];
     const double from_here = ready(c, task);
-    double data = from_here, receiving = c.receiving[size_t(to)], moved = 0;
-    for (const TileUse& u : plan_.tasks[size_t(task)].tiles) {
-        if (u.access == Access::write || c.valid[size_t(u.tile)][size_t(to)] != never) continue;
-        const int64_t bytes = plan_.tiles[size_t(u.tile)].bytes;
-        const int from = source_of(c.valid[size_t(u.tile)], to, devices_, bytes);
-        const double takes = devices_.transfer_s(from, to, bytes);
-        receiving = std::max({receiving, c.sending[size_t(from)], from_here}) + takes;
+    double data = from_here, moved = 0;
+    for (const Use& u : uses_[size_t(task)]) {
+        if (!u.reads || c.valid(u.tile)[to] != never) continue;
+        const int from = source_of(c, u, to);
+        const double takes = devices_.transfer_s(from, to, u.bytes);
+        data = start_of(c, from, to, data) + takes;  // its tiles come one after the other
         moved += takes;
-        data = std::max(data, receiving);
     }
     return std::max(c.worker[size_t(worker)], data) + times_[size_t(devices_.kind[size_t(worker)])][size_t(task)] +
            (reluctance - 1) * moved;
@@ -114,36 +131,36 @@ void ListScheduler::run(Clock& c, int task, int worker) const {
     const int to = devices_.memory[size_t(worker)];
     const double from_here = ready(c, task);
     double data = from_here;
-    const auto& tiles = plan_.tasks[size_t(task)].tiles;
-    for (const TileUse& u : tiles) {
-        auto& valid = c.valid[size_t(u.tile)];
-        if (u.access == Access::write) continue;
-        if (valid[size_t(to)] == never) {
-            const int64_t bytes = plan_.tiles[size_t(u.tile)].bytes;
-            const int from = source_of(valid, to, devices_, bytes);
-            const double start = std::max({c.receiving[size_t(to)], c.sending[size_t(from)], from_here});
-            const double end = start + devices_.transfer_s(from, to, bytes);
-            c.receiving[size_t(to)] = c.sending[size_t(from)] = valid[size_t(to)] = end;
+    for (const Use& u : uses_[size_t(task)]) {
+        if (!u.reads) continue;
+        double& here = c.valid(u.tile)[to];
+        if (here == never) {
+            const int from = source_of(c, u, to);
+            const double start = start_of(c, from, to, from_here);
+            here = c.receiving[size_t(to)] = c.sending[size_t(from)] = start + devices_.transfer_s(from, to, u.bytes);
+            if (!devices_.links.empty())  // others may use what this transfer leaves of a link
+                for (int l : devices_.links[size_t(from)][size_t(to)])
+                    c.link[size_t(l)] = start + double(u.bytes) / devices_.link_bytes_per_s[size_t(l)];
         }
-        data = std::max(data, valid[size_t(to)]);
+        data = std::max(data, here);
     }
     double& free = c.worker[size_t(worker)];
     free = std::max(free, data) + times_[size_t(devices_.kind[size_t(worker)])][size_t(task)];
     c.end = std::max(c.end, free);
-    for (const TileUse& u : tiles) {
+    for (const Use& u : uses_[size_t(task)]) {
         double& read = c.read_until[size_t(u.tile)];
         read = std::max(read, free);
-        if (u.access == Access::read) continue;
-        auto& valid = c.valid[size_t(u.tile)];
-        std::fill(valid.begin(), valid.end(), never);
-        valid[size_t(to)] = c.written_until[size_t(u.tile)] = free;
+        if (!u.writes) continue;
+        double* valid = c.valid(u.tile);
+        std::fill(valid, valid + c.memories, never);
+        valid[to] = c.written_until[size_t(u.tile)] = free;
     }
 }
 
-double ListScheduler::step_seconds(const Placement& p) const {
+double ListScheduler::step_seconds(const Placement& p, int warm) const {
     Clock clock(plan_, devices_);
     double before = 0;
-    for (int step = 0; step <= warm_steps; ++step) {
+    for (int step = 0; step <= warm; ++step) {
         before = clock.end;
         for (int t : p.order) run(clock, t, p.worker[size_t(t)]);
     }
@@ -157,7 +174,7 @@ Placement ListScheduler::greedy(const Choice& choice) const {
     Placement p{0, std::vector<int>(rank.size()), order_by(rank)};
     const auto may = [&](int w) { return choice.allowed.empty() || choice.allowed[size_t(w)]; };
     Clock clock(plan_, devices_);
-    for (int step = 0; step < warm_steps; ++step)  // the second knows where weights are kept
+    for (int step = 0; step < 2; ++step)  // the second knows where weights are kept
         for (int t : p.order) {
             int best = -1;
             double least = never;
@@ -202,22 +219,47 @@ Placement ListScheduler::search(int tries, uint64_t seed) const {
     constexpr double reluctances[] = {1, 1.5, 2, 4, 8}, noises[] = {0, 0.05, 0.2, 0.5};
     uint64_t draw = 0;
     const auto pick = [&](size_t count) { return size_t(random_bits(seed, 1, draw++) % count); };
-    for (; done < tries / 2; ++done)
+    for (; done < tries / 4; ++done)
         keep(greedy({.noise = noises[pick(4)],
                      .reluctance = reluctances[pick(5)],
                      .seed = draw,
                      .allowed = sets[pick(sets.size())]}));
-    // Moves: a node, or one with those behind it in the plan, to another worker.
-    for (; done < tries; ++done) {
-        Placement p = best;
-        const int node = plan_.tasks[pick(plan_.tasks.size())].node, count = 1 << pick(4);
-        const int to = int(pick(size_t(devices_.workers())));
-        for (size_t t = 0; t < p.worker.size(); ++t) {
-            const int n = plan_.tasks[t].node;
-            if (n >= node && n < node + count && runs_on(to, int(t))) p.worker[t] = to;
+    return annealed(std::move(best), tries - done, seed);
+}
+
+Placement ListScheduler::annealed(Placement start, int tries, uint64_t seed) const {
+    // At first, of a step: schedules longer by so much are still taken now and then.
+    constexpr double warmth = 0.0005;
+    constexpr size_t widest = 9;  // moves take up to 2^8 tasks
+    uint64_t draw = 0;
+    const auto pick = [&](size_t count) { return size_t(random_bits(seed, 2, draw++) % count); };
+    const auto uniform = [&] { return double(random_uniform(seed, 3, draw++)); };
+    const size_t tasks = start.worker.size();
+    if (tasks == 0) return start;
+    Placement best = start, now = std::move(start);
+    std::vector<double> rank(tasks);  // which gives now.order
+    for (size_t i = 0; i < tasks; ++i) rank[size_t(now.order[i])] = double(tasks - i);
+    for (int i = 0; i < tries; ++i) {
+        Placement next = now;
+        std::vector<double> next_rank = rank;
+        // Neighbours in the plan are often one branch of the network.
+        const size_t first = pick(tasks), end = std::min(tasks, first + (size_t(1) << pick(widest)));
+        if (pick(4) == 0) {
+            const double by = (uniform() - 0.5) * double(tasks) / 4;
+            for (size_t t = first; t < end; ++t) next_rank[t] += by;
+            next.order = order_by(next_rank);
+        } else {
+            const auto& near = pick(2) ? before_[first] : after_[end - 1];
+            const int to = near.empty() || pick(2) ? int(pick(size_t(devices_.workers())))
+                                                   : now.worker[size_t(near[pick(near.size())])];
+            for (size_t t = first; t < end; ++t)
+                if (runs_on(to, int(t))) next.worker[t] = to;
         }
-        p.step_s = step_seconds(p);
-        keep(std::move(p));
+        next.step_s = step_seconds(next, 1);
+        const double still = warmth * now.step_s * (1 - double(i) / tries);
+        if (next.step_s >= now.step_s - still * std::log(1 - uniform())) continue;
+        now = std::move(next), rank = std::move(next_rank);
+        if (now.step_s < best.step_s) best = now;
     }
     return best;
 }

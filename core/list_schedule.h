@@ -9,11 +9,14 @@
 
 namespace tessera {
 
-// Where tasks may run. Memory 0 is the host's. A memory sends one tile at a time, and receives one.
+// Where tasks may run. Memory 0 is the host's. A memory sends one tile at a time, and receives one; transfers between
+// different memories share the links that they have in common.
 struct Devices {
     std::vector<int> kind;                                    // of every worker: its row of the times
     std::vector<int> memory;                                  // of every worker
     std::vector<std::vector<double>> latency_s, bytes_per_s;  // [from][to] memory
+    std::vector<std::vector<std::vector<int>>> links = {};    // [from][to]: rows of the next; empty: none is shared
+    std::vector<double> link_bytes_per_s = {};
     int workers() const { return int(kind.size()); }
     int memories() const { return int(latency_s.size()); }
     double transfer_s(int from, int to, int64_t bytes) const {
@@ -42,28 +45,39 @@ class ListScheduler {
     };
     Placement greedy(const Choice&) const;
 
-    // The best of greedy choices on all, one, two ... GPUs, then of moves of single nodes: `tries` schedules in all.
-    // Never worse than greedy({}) or than the best single device with the host.
+    // The best of `tries` schedules: greedy choices on all, one, two ... devices, then simulated annealing
+    // (Kirkpatrick, Gelatt, Vecchi 1983, Science 220) over the places of neighbouring tasks and their order. Never
+    // worse than greedy({}) or than the best single device with the host.
     Placement search(int tries, uint64_t seed = 1) const;
 
     // Tasks by their longest path to the end, none before what it waits for.
     std::vector<int> by_rank() const { return order_by(ranks_); }
-    // Of given workers, tasks in a given order.
-    double step_seconds(const Placement&) const;
+    // Of given workers, tasks in a given order: what a step adds after `warm` others. After the first, tiles lie where
+    // every further step leaves them; after the second, steps overlap as they go on doing.
+    double step_seconds(const Placement&, int warm = 2) const;
 
  private:
     struct Clock;
+    struct Use {
+        int tile;
+        bool reads, writes;
+        int64_t bytes;
+    };
     std::vector<int> order_by(const std::vector<double>& rank) const;
     bool runs_on(int worker, int task) const;
     double ready(const Clock&, int task) const;
+    int source_of(const Clock&, const Use&, int to) const;
+    double start_of(const Clock&, int from, int to, double earliest) const;
     double finish(const Clock&, int task, int worker, double reluctance) const;
     void run(Clock&, int task, int worker) const;
     std::vector<std::vector<bool>> device_sets() const;
+    Placement annealed(Placement, int tries, uint64_t seed) const;
 
     const Plan& plan_;
     std::vector<std::vector<double>> times_;
     Devices devices_;
     std::vector<std::vector<int>> before_, after_;
+    std::vector<std::vector<Use>> uses_;  // of every task
     std::vector<double> ranks_;
 };
 

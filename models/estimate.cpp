@@ -13,8 +13,10 @@ namespace {
 constexpr double alternative_factor = 1.001;
 constexpr int64_t estimate_samples = 10;  // StarPU warns about entries with fewer
 
+}  // namespace
+
 // Rate of products over their size n: linear in log n, constant beyond the ends.
-class RateCurve {
+class Estimator::Rates {
  public:
     void add(double flops, double time_us) {
         auto& [sum, count] = points_[std::cbrt(flops / 2)];
@@ -36,6 +38,8 @@ class RateCurve {
     std::map<double, std::pair<double, double>> points_;  // n -> sum of rates, how many
 };
 
+namespace {
+
 // StarPU's programs of products: how many bytes and flops a tile of b x b stands for.
 struct Published {
     const char* codelet;
@@ -46,12 +50,27 @@ constexpr Published published[] = {{"chol_model_gemm", DType::f32, 12, 2},    //
                                    {"starpu_sgemm_gemm", DType::f32, 36, 8},  // A is b x 4b, B 4b x b
                                    {"starpu_dgemm_gemm", DType::f64, 72, 8}};
 
+// Integers (labels, images) are worked on in f32.
+double compute_peak(const DeviceFacts& facts, DType dtype) {
+    return facts.gflops(tessera::facts(dtype).epsilon > 0 ? dtype : DType::f32);
+}
+
+Origin origin_of(const Machine& machine, const std::string& codelet, uint32_t footprint, const ModelDevice& device) {
+    const EntryFacts* facts = machine.facts.entry(codelet, footprint);
+    return facts ? facts->on(device) : Origin::measured;
+}
+
+}  // namespace
+
 // The first of the published products of that type which the device has run.
-RateCurve published_rates(const Machine& machine, const ModelDevice& device, DType dtype) {
-    RateCurve curve;
+const Estimator::Rates& Estimator::rates(const ModelDevice& device, DType dtype) {
+    const auto [at, missing] = rates_.try_emplace({device, dtype});
+    if (!missing) return *at->second;
+    at->second = std::make_shared<Rates>();
+    Rates& curve = *at->second;
     for (const Published& p : published) {
         if (p.dtype != dtype || !curve.empty()) continue;
-        for (const ModelArch& arch : machine.model(p.codelet).archs) {
+        for (const ModelArch& arch : machine_.model(p.codelet).archs) {
             if (arch.device != device) continue;
             for (const ModelEntry& e : arch.implementations[0]) {
                 const double flops =
@@ -64,10 +83,35 @@ RateCurve published_rates(const Machine& machine, const ModelDevice& device, DTy
     return curve;
 }
 
-struct Estimate {
-    double time_us;
-    Origin origin;
-};
+const std::optional<TimeModel>& Estimator::regression(const CodeletInfo& codelet, const ModelDevice& device) {
+    const auto [at, missing] = regressions_.try_emplace({&codelet, device});
+    if (!missing) return at->second;
+    std::vector<TimePoint> points;
+    for (const ModelArch& arch : machine_.model(codelet.name).archs) {
+        if (arch.device != device) continue;
+        for (const ModelEntry& e : arch.implementations[0])
+            if (e.samples > 0 && origin_of(machine_, codelet.name, e.footprint, device) == Origin::measured)
+                points.push_back(time_point(machine_.facts.entry(codelet.name, e.footprint), e));
+    }
+    return at->second = fit_times(points);
+}
+
+std::optional<Estimate> Estimator::operator()(const TaskSpec& task, const ModelDevice& device) {
+    const CodeletInfo& codelet = *task.codelet;
+    const double least = launch_overhead_us(device), flops = task.cost.flops, bytes = task.cost.bytes;
+    if (flops > 0 && is_product(codelet))
+        if (const Rates& known = rates(device, codelet.dtype); !known.empty())
+            return Estimate{std::max(least, flops / known.flops_per_us(flops)), Origin::mapped};
+    if (const auto& fitted = regression(codelet, device))
+        return Estimate{std::max(least, fitted->at(flops, bytes)), Origin::regression};
+    const DeviceFacts* facts = machine_.facts.device(device);
+    const double peak = facts ? compute_peak(*facts, codelet.dtype) : 0;  // flops per ns
+    if (!facts || !(facts->gbytes_per_s > 0) || (flops > 0 && !(peak > 0))) return {};
+    const double compute_us = flops > 0 ? flops / (peak * 1e3) : 0, move_us = bytes / (facts->gbytes_per_s * 1e3);
+    return Estimate{least + std::max(compute_us, move_us), Origin::peaks};
+}
+
+namespace {
 
 class Completer {
  public:
@@ -89,9 +133,8 @@ class Completer {
             for (const ModelDevice& device : devices) {
                 const int implementations = implementations_on(*codelet, device);
                 if (implementations == 0) continue;
-                const auto regression = fit_times(measured_times(*codelet, model, device));
                 for (const auto& [footprint, wanted] : sizes)
-                    changed |= complete(model, device, implementations, wanted, regression);
+                    changed |= complete(model, device, implementations, wanted);
             }
             if (changed) changed_.emplace_back(codelet->name, std::move(model));
         }
@@ -121,27 +164,8 @@ class Completer {
         return device.type == 1 && !codelet.cuda.empty() ? 1 : 0;
     }
 
-    Origin origin_of(const std::string& codelet, uint32_t footprint, const ModelDevice& device) const {
-        const EntryFacts* facts = machine_.facts.entry(codelet, footprint);
-        return facts ? facts->on(device) : Origin::measured;
-    }
-
-    std::vector<TimePoint> measured_times(const CodeletInfo& codelet, const ModelFile& model,
-                                          const ModelDevice& device) const {
-        std::vector<TimePoint> points;
-        for (const ModelArch& arch : model.archs) {
-            if (arch.device != device) continue;
-            for (const ModelEntry& e : arch.implementations[0]) {
-                if (e.samples == 0 || origin_of(codelet.name, e.footprint, device) != Origin::measured) continue;
-                points.push_back(time_point(machine_.facts.entry(codelet.name, e.footprint), e));
-            }
-        }
-        return points;
-    }
-
     // True if an entry was added.
-    bool complete(ModelFile& model, const ModelDevice& device, int implementations, const Wanted& wanted,
-                  const std::optional<TimeModel>& regression) {
+    bool complete(ModelFile& model, const ModelDevice& device, int implementations, const Wanted& wanted) {
         const TaskSpec& task = *wanted.task;
         const std::string& name = task.codelet->name;
         const auto has = [&](int i) {
@@ -151,8 +175,12 @@ class Completer {
         const ModelEntry* known = nullptr;
         for (int i = 0; i < implementations && !known; ++i) known = has(i);
         Estimate time{};
-        if (known) time = {known->mean_us, origin_of(name, task.footprint, device)};
-        else time = estimate(device, task, regression);
+        if (known) time = {known->mean_us, origin_of(machine_, name, task.footprint, device)};
+        else if (const auto guess = estimate_(task, device)) time = *guess;
+        else
+            throw Error("machine '" + machine_.name() + "' has no time for " + name + " on " + name_of(device) +
+                            ", no sizes of it to estimate one from, and no peaks of that device",
+                        "measure there: " + calibrate_);
         if (time.origin == Origin::measured) ++done_.measured;
         else
             ++done_.estimates[time.origin],
@@ -169,34 +197,10 @@ class Completer {
         return added;
     }
 
-    Estimate estimate(const ModelDevice& device, const TaskSpec& task, const std::optional<TimeModel>& regression) {
-        const CodeletInfo& codelet = *task.codelet;
-        const double least = launch_overhead_us(device), flops = task.cost.flops, bytes = task.cost.bytes;
-        if (flops > 0 && is_product(codelet)) {
-            const auto [at, missing] = rates_.try_emplace({device, codelet.dtype});
-            if (missing) at->second = published_rates(machine_, device, codelet.dtype);
-            if (!at->second.empty()) return {std::max(least, flops / at->second.flops_per_us(flops)), Origin::mapped};
-        }
-        if (regression) return {std::max(least, regression->at(flops, bytes)), Origin::regression};
-        const DeviceFacts* facts = machine_.facts.device(device);
-        const double peak = facts ? compute_peak(*facts, codelet.dtype) : 0;  // flops per ns
-        if (!facts || !(facts->gbytes_per_s > 0) || (flops > 0 && !(peak > 0)))
-            throw Error("machine '" + machine_.name() + "' has no time for " + codelet.name + " on " + name_of(device) +
-                            ", no sizes of it to estimate one from, and no peaks of that device",
-                        "measure there: " + calibrate_);
-        const double compute_us = flops > 0 ? flops / (peak * 1e3) : 0, move_us = bytes / (facts->gbytes_per_s * 1e3);
-        return {least + std::max(compute_us, move_us), Origin::peaks};
-    }
-
-    // Integers (labels, images) are worked on in f32.
-    static double compute_peak(const DeviceFacts& facts, DType dtype) {
-        return facts.gflops(tessera::facts(dtype).epsilon > 0 ? dtype : DType::f32);
-    }
-
     Machine& machine_;
     const std::string& calibrate_;
     std::map<const CodeletInfo*, std::map<uint32_t, Wanted>, ByName> wanted_;
-    std::map<std::pair<ModelDevice, DType>, RateCurve> rates_;
+    Estimator estimate_{machine_};
     std::vector<std::pair<std::string, ModelFile>> changed_;
     Completion done_;
 };

@@ -74,6 +74,27 @@ TEST(ListSchedule, ALinkCarriesOneTileAtATime) {
     expect_close(once.step_s, 6);  // two transfers
 }
 
+// Two pairs of GPUs exchange a tile in each step: side by side, or over the link that both ways take.
+TEST(ListSchedule, SharedLinksAreShared) {
+    const Plan p = by_hand(2, {{{0, rw}}, {{1, rw}}, {{0, r}}, {{1, r}}});
+    const std::vector<std::vector<double>> times{
+        {1, never, never, never}, {never, 1, never, never}, {never, never, 1, never}, {never, never, never, 1}};
+    Devices d = gpus(4, 0);
+    d.kind = {0, 1, 2, 3};
+    for (auto& row : d.bytes_per_s) std::fill(row.begin(), row.end(), 1);  // 4 s per tile
+    const auto step = [&] { return ListScheduler(p, times, d, false).search(50).step_s; };
+    expect_close(step(), 1 + 4 + 1);
+    d.links.assign(5, std::vector<std::vector<int>>(5));
+    d.links[1][3] = {0}, d.links[2][4] = {0};
+    d.link_bytes_per_s = {1};
+    expect_close(step(), 4 + 4);
+    d.link_bytes_per_s = {2};  // wide enough for both, once the second has waited for its turn
+    expect_close(step(), 1 + 4 + 1);
+    d.links[2][4] = {1};
+    d.link_bytes_per_s = {1, 1};
+    expect_close(step(), 1 + 4 + 1);
+}
+
 TEST(ListSchedule, FasterWorkersAreChosen) {
     const Plan p = by_hand(2, {{{0, rw}}, {{1, rw}}});
     Devices d = gpus(1, 0.1);
