@@ -7,15 +7,32 @@
 #include <functional>
 #include <iostream>
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "apps/bench.h"
 #include "apps/table.h"
 #include "codelets/blas.h"
 #include "codelets/ops.h"
 #include "core/error.h"
+#include "core/threads.h"
+#include "models/model_file.h"
 
 namespace tessera {
+
+Cores::Cores() {
+    cpu_set_t all;
+    check_system(sched_getaffinity(0, sizeof all, &all) == 0, "cannot ask which cores this process may use");
+    for (size_t c = 0; c < CPU_SETSIZE; ++c)
+        if (CPU_ISSET(c, &all)) numbers_.push_back(c);
+}
+
+void Cores::use(size_t first, size_t count) const {
+    cpu_set_t some;
+    CPU_ZERO(&some);
+    for (size_t i = first; i < first + count; ++i) CPU_SET(numbers_[i % numbers_.size()], &some);
+    check_system(sched_setaffinity(0, sizeof some, &some) == 0,
+                 "cannot bind a thread to core " + std::to_string(numbers_[first % numbers_.size()]));
+}
+
 namespace {
 
 // The same work as StarPU's manual would write it: one codelet with fixed modes, the same handles, as many bytes of
@@ -96,6 +113,7 @@ nlohmann::json bench_overhead(const CommonOptions& common, int64_t tasks, int ro
 // One task per worker at a time, each on matrices of its own, against as many threads that call BLAS: each
 // implementation against its own bare call, and the one that the models choose against the better call.
 nlohmann::json bench_gemm(const CommonOptions& common, int64_t n, int rounds, int repeat) {
+    const Cores cores;
     Runtime runtime(common.runtime());
     if (runtime.cpu_workers() == 0) throw Error("bench gemm compares CPU products and needs a CPU worker");
     const int workers = runtime.cpu_workers();
@@ -119,7 +137,7 @@ nlohmann::json bench_gemm(const CommonOptions& common, int64_t n, int rounds, in
         executor.wait();
     };
     const int plan = load(by_models), onednn_plan = load(by_onednn), openblas_plan = load(by_openblas);
-    const int warm_up = 2 + int(24 / (repeat * workers));  // ten samples each for two implementations
+    const int warm_up = 2 + int(2 * (least_samples + 2) / (repeat * workers));  // samples for two implementations
     struct Free {
         void operator()(float* p) const { std::free(p); }
     };
@@ -129,20 +147,12 @@ nlohmann::json bench_gemm(const CommonOptions& common, int64_t n, int rounds, in
         for (int64_t k = 0; k < n * n; ++k) memory.back().get()[k] = float(value(k / n, k % n));
     }
     const auto bare_with = [&](void (*product)(const blas::Product<float>&)) {
-        std::vector<std::thread> threads;
-        for (int w = 0; w < workers; ++w)
-            threads.emplace_back([&, w] {
-                // StarPU binds this process's main thread, and its threads inherit that: one core each, as workers
-                // have.
-                cpu_set_t core;
-                CPU_ZERO(&core);
-                CPU_SET(size_t(w) % std::thread::hardware_concurrency(), &core);
-                sched_setaffinity(0, sizeof core, &core);
-                for (int r = 0; r < repeat; ++r)
-                    product({false, false, n, n, n, 1, memory[size_t(3 * w)].get(), n, memory[size_t(3 * w + 1)].get(),
-                             n, 0, memory[size_t(3 * w + 2)].get(), n});
-            });
-        for (auto& t : threads) t.join();
+        in_threads(workers, [&](int64_t w) {
+            cores.use(size_t(w), 1);  // as workers have
+            for (int r = 0; r < repeat; ++r)
+                product({false, false, n, n, n, 1, memory[size_t(3 * w)].get(), n, memory[size_t(3 * w + 1)].get(), n,
+                         0, memory[size_t(3 * w + 2)].get(), n});
+        });
     };
     const double flops = 2.0 * double(n) * double(n) * double(n) * workers * repeat;
     const std::function<void()> runs[] = {[&] { run_plan(by_models, plan); }, [&] { run_plan(by_onednn, onednn_plan); },
@@ -191,10 +201,10 @@ Command add_bench(CLI::App& app) {
     auto f = std::make_shared<Flags>();
     app.require_subcommand(1);
     CLI::App* overhead = app.add_subcommand("overhead", "Microseconds per task beyond a bare starpu_task_submit");
-    overhead->add_option("--tasks", f->tasks)->capture_default_str()->check(whole_number(1));
+    overhead->add_option("--tasks", f->tasks, "In each round")->capture_default_str()->check(whole_number(1));
     CLI::App* product =
         app.add_subcommand("gemm", "One n x n product per worker against bare BLAS calls on as many threads");
-    product->add_option("--n", f->n)->capture_default_str()->check(whole_number(1));
+    product->add_option("--n", f->n, "Rows and columns of a matrix")->capture_default_str()->check(whole_number(1));
     product->add_option("--repeat", f->repeat, "Products per worker and round")
         ->capture_default_str()
         ->check(whole_number(1));
@@ -208,8 +218,12 @@ Command add_bench(CLI::App& app) {
         ->check(whole_number(1));
     CLI::App* whole =
         app.add_subcommand("product", "One n x n product on all cores against bare BLAS on as many threads");
-    whole->add_option("--n", f->product.n)->capture_default_str()->check(whole_number(1));
-    whole->add_option("--tile", f->product.tile, "0 chooses")->capture_default_str()->check(whole_number(0));
+    whole->add_option("--n", f->product.n, "Rows and columns of a matrix")
+        ->capture_default_str()
+        ->check(whole_number(1));
+    whole->add_option("--tile", f->product.tile, "Largest extent of a tile; 0 chooses")
+        ->capture_default_str()
+        ->check(whole_number(0));
     for (CLI::App* sub : {overhead, product, trace, whole}) {
         sub->add_option("--rounds", f->rounds, "Interleaved repetitions")
             ->capture_default_str()

@@ -2,6 +2,7 @@
 #pragma once
 #include <chrono>
 #include <nlohmann/json_fwd.hpp>
+#include <vector>
 
 #include "apps/train_setup.h"
 #include "core/statistics.h"
@@ -15,6 +16,18 @@ double time_s(F&& f) {
     f();
     return std::chrono::duration<double>(Clock::now() - start).count();
 }
+
+// The cores that this process may use, looked up before a runtime starts: StarPU binds the main thread, and what it
+// starts inherits that.
+class Cores {
+ public:
+    Cores();
+    // The calling thread runs on `count` of them, from number `first` on, and from the beginning after the last.
+    void use(size_t first, size_t count) const;
+
+ private:
+    std::vector<size_t> numbers_;
+};
 
 struct TraceBench {
     int64_t task_us = 200, tasks = 2000;

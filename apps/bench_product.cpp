@@ -1,26 +1,17 @@
 // tessera bench product: one large product on all cores against bare BLAS on as many threads.
 #include <cblas.h>
-#include <sched.h>
 #include <starpu.h>
 
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "apps/bench.h"
 #include "apps/gemm.h"
 #include "codelets/blas.h"
 #include "core/error.h"
+#include "core/threads.h"
 
 namespace tessera {
 namespace {
-
-// StarPU binds this process's main thread, and its threads inherit that.
-void use_cores(size_t first, size_t count) {
-    cpu_set_t cores;
-    CPU_ZERO(&cores);
-    for (size_t c = first; c < first + count; ++c) CPU_SET(c % std::thread::hardware_concurrency(), &cores);
-    sched_setaffinity(0, sizeof cores, &cores);
-}
 
 struct Operands {
     explicit Operands(int64_t n) : n(n), a(size_t(n * n)), b(a.size()), c(a.size()) {
@@ -31,32 +22,30 @@ struct Operands {
 };
 
 // OpenBLAS with as many threads as there are workers.
-void openblas_on_all(Operands& x, int workers) {
-    std::thread([&] {
-        use_cores(0, size_t(workers));
+void openblas_on_all(Operands& x, const Cores& cores, int workers) {
+    in_threads(1, [&](int64_t) {
+        cores.use(0, size_t(workers));
         openblas_set_num_threads(workers);
         blas::openblas(
             blas::Product<float>{false, false, x.n, x.n, x.n, 1, x.a.data(), x.n, x.b.data(), x.n, 0, x.c.data(), x.n});
         openblas_set_num_threads(1);
-    }).join();
+    });
 }
 
 // oneDNN: each thread computes a band of rows of C.
-void onednn_on_all(Operands& x, int workers) {
-    std::vector<std::thread> threads;
-    for (int w = 0; w < workers; ++w)
-        threads.emplace_back([&x, w, workers] {
-            use_cores(size_t(w), 1);
-            const int64_t first = x.n * w / workers, rows = x.n * (w + 1) / workers - first;
-            blas::onednn(blas::Product<float>{false, false, rows, x.n, x.n, 1, x.a.data() + first * x.n, x.n,
-                                              x.b.data(), x.n, 0, x.c.data() + first * x.n, x.n});
-        });
-    for (auto& t : threads) t.join();
+void onednn_on_all(Operands& x, const Cores& cores, int workers) {
+    in_threads(workers, [&](int64_t w) {
+        cores.use(size_t(w), 1);
+        const int64_t first = x.n * w / workers, rows = x.n * (w + 1) / workers - first;
+        blas::onednn(blas::Product<float>{false, false, rows, x.n, x.n, 1, x.a.data() + first * x.n, x.n, x.b.data(),
+                                          x.n, 0, x.c.data() + first * x.n, x.n});
+    });
 }
 
 }  // namespace
 
 nlohmann::json bench_product(const CommonOptions& common, const ProductBench& options) {
+    const Cores cores;
     const Runtime runtime(common.runtime());
     const int workers = runtime.cpu_workers();
     if (workers == 0 || runtime.cuda_workers() > 0)
@@ -81,8 +70,8 @@ nlohmann::json bench_product(const CommonOptions& common, const ProductBench& op
             if (which > 0) starpu_pause();  // idle workers poll, and would take half of each core
             time[which] = time_s([&] {
                 if (which == 0) product.submit(), product.wait();
-                else if (which == 1) openblas_on_all(theirs, workers);
-                else onednn_on_all(theirs, workers);
+                else if (which == 1) openblas_on_all(theirs, cores, workers);
+                else onednn_on_all(theirs, cores, workers);
             });
             if (which > 0) starpu_resume();
         }

@@ -8,7 +8,7 @@
 #include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
-#include <numeric>
+#include <set>
 
 #include "apps/all_ops.h"
 #include "apps/calibrate.h"
@@ -30,14 +30,14 @@ namespace {
 struct Flags {
     TrainFlags train;  // --all takes --machine, --json and --quiet from them
     std::string save;
-    int64_t samples = 12;
+    int64_t samples = CalibrationOptions().samples;
     bool reset = false, all = false, training = false, product = false;
     GemmFlags gemm;
 };
 
 // Where the results are kept. StarPU's files and ours bear the name, too.
 std::filesystem::path folder_of(const std::string& machine, const Config& config) {
-    if (machine.empty()) return model_folder(config);
+    if (machine.empty()) return own_folder(config);
     if (machine.find('/') != std::string::npos || machine == "." || machine == "..")
         throw UsageError("--machine '" + machine + "' is not a name", "--save DIR writes to a folder that you choose");
     for (const KnownMachine& m : known_machines(config.cache))
@@ -45,7 +45,7 @@ std::filesystem::path folder_of(const std::string& machine, const Config& config
             throw UsageError("--machine '" + machine + "' is another machine, and calibrate measures this one",
                              "choose a name that is not taken ('tessera machine list'), or leave --machine out");
     setenv("STARPU_HOSTNAME", machine.c_str(), 1);
-    return model_folder(config);
+    return own_folder(config);
 }
 
 void make_folder(const std::filesystem::path& folder, const std::string& what) {
@@ -70,10 +70,13 @@ class ScratchModels {
     void give_bus(const std::filesystem::path& machine) const {
         if (has_bus(machine)) return;
         std::filesystem::create_directories(machine / "bus");
-        for (const auto& file : std::filesystem::directory_iterator(folder_.path() / "bus")) {
-            const auto bytes = read_file(file.path());
-            write_file(machine / "bus" / file.path().filename(),
-                       {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+        std::vector<std::filesystem::path> files;
+        for (const auto& file : std::filesystem::directory_iterator(folder_.path() / "bus")) files.push_back(file);
+        // The .config last: where it is, there is a machine.
+        std::partition(files.begin(), files.end(), [](const auto& f) { return f.extension() != ".config"; });
+        for (const auto& file : files) {
+            const auto bytes = read_file(file);
+            write_file(machine / "bus" / file.filename(), {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
         }
     }
 
@@ -118,10 +121,10 @@ class Bar {
 // What was typed, for whoever looks at the models later, and for measuring the same again.
 std::string command_line() {
     std::ifstream file("/proc/self/cmdline");
-    std::string text((std::istreambuf_iterator<char>(file)), {});
-    while (!text.empty() && text.back() == 0) text.pop_back();
-    std::replace(text.begin(), text.end(), char(0), ' ');
-    return "tessera" + text.substr(std::min(text.find(' '), text.size()));
+    std::string text = "tessera", word;
+    std::getline(file, word, char(0));  // the program's path
+    while (std::getline(file, word, char(0))) text += " " + shell_word(word);
+    return text;
 }
 
 // Peaks are what the cores do at best: of two measurements the larger is nearer, unless all is measured again.
@@ -138,10 +141,7 @@ void note_machine(MachineFacts& facts, Peaks peaks, bool reset) {
     facts.devices.push_back(core);
     facts.name = machine_name();
     facts.command = command_line();
-    const std::time_t now = std::time(nullptr);
-    char date[16];
-    std::strftime(date, sizeof date, "%Y-%m-%d", std::gmtime(&now));
-    facts.date = date;
+    facts.date = today();
     int major, minor, release;
     starpu_get_version(&major, &minor, &release);
     facts.starpu = std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(release);
@@ -200,8 +200,9 @@ int run(Flags f) {
     const Config config = read_config(environ);
     const auto folder = folder_of(f.train.common.machine, config);
     f.train.common.machine.clear(), f.gemm.common.machine.clear();  // it has named where to keep models; none are used
-    make_folder(folder, "the cache folder");
+    make_folder(folder, "the models' folder");
     if (!f.save.empty()) {
+        f.save = named_folder(f.save, "--save");
         make_folder(f.save, "--save:");
         require_writable(std::filesystem::path(f.save) / "tessera.json", "--save");
     }
@@ -231,7 +232,7 @@ int run(Flags f) {
 void add_measuring_flags(CLI::App& app, Flags& f) {
     app.add_option("--samples", f.samples, "Timed runs per device and implementation")
         ->capture_default_str()
-        ->check(whole_number(10));
+        ->check(whole_number(least_samples));
     app.add_flag("--reset", f.reset, "Measure again what is there");
     app.add_option("--save", f.save, "Also write the machine's models to this folder, e.g. perfmodels/NAME")
         ->type_name("DIR")
@@ -279,13 +280,20 @@ static std::optional<Flags> flags_of(const std::string& command) {
     return f;
 }
 
-std::vector<Finding> check_with_drift(const Machine& machine, const Config& config, CheckOptions o) {
-    const auto flags = flags_of(machine.facts.command);
-    if (!flags) return check_models(machine, o);
+static std::vector<Finding> check_beside_runtime(const Machine& machine, const Config& config, const Flags& flags,
+                                                 CheckOptions o) {
     const ScratchModels scratch(config.cache, machine.folder());
     std::vector<Finding> findings;
     const auto start = std::chrono::steady_clock::now();
     const Measure measure = [&](const Runtime& runtime, const std::vector<const Plan*>& plans, const Step& step) {
+        std::set<std::string> codelets;
+        std::set<std::pair<std::string, uint32_t>> sizes;
+        for (const Plan* plan : plans)
+            for (const TaskSpec& t : plan->tasks)
+                codelets.insert(t.codelet->name), sizes.emplace(t.codelet->name, t.footprint);
+        o.measures = [codelets, sizes](const std::string& codelet, std::optional<uint32_t> footprint) {
+            return footprint ? sizes.contains({codelet, *footprint}) : codelets.contains(codelet);
+        };
         o.remeasure = [&](const std::string& codelet, uint32_t footprint, int implementation) -> std::optional<double> {
             constexpr double most_s = 20;  // a look, not a calibration
             const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
@@ -295,17 +303,23 @@ std::vector<Finding> check_with_drift(const Machine& machine, const Config& conf
         findings = check_models(machine, o);
         return CalibrationResult{};
     };
-    if (flags->all) measure_all_ops(flags->train.common, measure);
-    else if (flags->product) {
-        GemmFlags product = flags->gemm;
-        product.common.machine.clear();
-        measure_gemm(product, measure);
-    } else {
-        TrainFlags train = flags->train;
-        train.common.machine.clear();
-        measure_training(train, measure);
-    }
+    if (flags.all) measure_all_ops(flags.train.common, measure);
+    else if (flags.product) measure_gemm(flags.gemm, measure);
+    else measure_training(flags.train, measure);
     return findings;
+}
+
+std::vector<Finding> check_with_drift(const Machine& machine, const Config& config, const CheckOptions& o) {
+    auto flags = flags_of(machine.facts.command);
+    if (!flags) return check_models(machine, o);
+    flags->train.common.machine.clear(), flags->gemm.common.machine.clear();  // it named where to keep models
+    try {
+        return check_beside_runtime(machine, config, *flags, o);
+    } catch (const std::exception& e) {  // its data may be elsewhere, its workers gone
+        std::cerr << "note: drift is not looked for, because '" << machine.facts.command << "' fails here: " << e.what()
+                  << std::endl;
+    }
+    return check_models(machine, o);
 }
 
 Command add_calibrate(CLI::App& app) {

@@ -6,6 +6,7 @@
 namespace tessera {
 
 // check_models() with a second measurement of what the command in the machine's facts had measured, for about 20 s.
-std::vector<Finding> check_with_drift(const Machine&, const Config&, CheckOptions);
+// Where that command fails by now, a note on stderr says so and nothing is measured.
+std::vector<Finding> check_with_drift(const Machine&, const Config&, const CheckOptions&);
 
 }  // namespace tessera

@@ -196,21 +196,8 @@ void ChromeWriter::worker(size_t w) {
 }
 
 void ChromeWriter::links() {
-    for (const auto& [pair, events] : links_by_pair(data_)) {
-        const std::string name = link_name(data_, pair.first, pair.second);
-        if (!data_.exact_links) {
-            link_rates(quoted(name), events);
-            continue;
-        }
-        std::vector<Span> spans;
-        for (size_t i = 0; i < events.size(); ++i) spans.push_back({ns(events[i]->start_us), ns(events[i]->end_us), i});
-        rows(links_process, name, std::move(spans), [&, &events = events](const Span& s) {
-            const LinkEvent& e = *events[s.index];
-            *this << ",\"cat\":\"transfer\",\"name\":\"transfer\",\"args\":{\"bytes\":" << e.bytes;
-            const double rate = double(e.bytes) / (e.end_us - e.start_us) * 1e-3;
-            if (std::isfinite(rate)) *this << ",\"GB/s\":" << fixed(rate, 3);
-        });
-    }
+    for (const auto& [pair, events] : links_by_pair(data_))
+        link_rates(quoted(link_name(data_, pair.first, pair.second)), events);
 }
 
 // Sums over intervals as a counter: the mean rate from an interval's start, and 0 from its end if no other follows.

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <ctime>
 #include <iostream>
 
 #include "apps/table.h"
@@ -118,13 +117,6 @@ ComposeSource find_source(const std::string& name, const fs::path& cache) {
     throw UsageError("unknown machine or device '" + name + "'", hint);
 }
 
-std::string today() {
-    const std::time_t now = std::time(nullptr);
-    char text[16] = "";
-    std::strftime(text, sizeof text, "%Y-%m-%d", std::gmtime(&now));
-    return text;
-}
-
 // The command as it can be typed again.
 std::string command_of(const Flags& f) {
     std::string text = "tessera machine compose";
@@ -133,23 +125,8 @@ std::string command_of(const Flags& f) {
         {"--link", &f.link},   {"--peer", &f.peer},         {"--host", &f.host},
         {"--scale", &f.scale}, {"--gpu-memory", &f.memory}, {"--out", &f.out}};
     for (const auto& [flag, value] : all)
-        if (!value->empty())
-            text += std::string(" ") + flag + " " + (value->find(' ') == value->npos ? *value : "'" + *value + "'");
+        if (!value->empty()) text += std::string(" ") + flag + " " + shell_word(*value);
     return text;
-}
-
-// The folder's name is the machine's, in file names and in STARPU_HOSTNAME, which holds 64 characters.
-std::string machine_of(const std::string& out) {
-    const fs::path path = fs::path(out).lexically_normal();
-    const std::string name =
-        path.filename().empty() ? path.parent_path().filename().string() : path.filename().string();
-    const bool good = !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), [](unsigned char c) {
-        return std::isalnum(c) || c == '-' || c == '_';
-    });
-    if (!good)
-        throw UsageError("--out '" + out + "': '" + name + "' cannot be a machine's name",
-                         "letters, digits, - and _, up to 64 of them");
-    return name;
 }
 
 // Every name that --gpus and --cpus use, which must be what --from lists if it is given.
@@ -191,7 +168,7 @@ void choose_cpus(ComposeOptions& o, const Flags& f) {
 
 ComposeOptions options_of(const Flags& f) {
     ComposeOptions o;
-    o.name = machine_of(f.out), o.command = command_of(f), o.date = today();
+    o.name = named_folder(f.out, "--out").filename(), o.command = command_of(f), o.date = today();
     choose_gpus(o, f);
     choose_cpus(o, f);
     std::vector<double*> scales, links;
@@ -218,7 +195,7 @@ int run(const Flags& f) {
     const fs::path cache = read_config(environ).cache;
     std::map<std::string, ComposeSource> sources;
     for (const std::string& name : names_used(o, f.from)) sources[name] = find_source(name, cache);
-    const Machine machine = compose(o, sources, fs::path(f.out).lexically_normal(), f.force);
+    const Machine machine = compose(o, sources, named_folder(f.out, "--out"), f.force);
     Table table({"", ""}, false);
     table.row({"machine", machine.name() + " in " + machine.folder().string()});
     table.row({"derived", machine.facts.derived});

@@ -14,12 +14,6 @@ namespace tessera {
 const std::vector<std::string> gantt_colors = {svg_palette[0], svg_palette[1], svg_palette[2], svg_palette[3],
                                                svg_palette[4], svg_palette[5], "#F0E442",      "#8c8c8c"};
 
-std::string grouped(int64_t count) {
-    std::string text = std::to_string(count);
-    for (int64_t i = int64_t(text.size()) - 3; i > 0; i -= 3) text.insert(size_t(i), ",");
-    return text;
-}
-
 TimeUnit unit_of(double us) {
     return us < 2e3 ? TimeUnit{1, "µs"} : us < 2e6 ? TimeUnit{1e3, "ms"} : TimeUnit{1e6, "s"};
 }
@@ -77,7 +71,6 @@ class Maker {
     struct Link {
         std::pair<int, int> pair;
         std::string name;
-        const std::vector<const LinkEvent*>* events;
         double bytes;
         RateRow rates;
     };
@@ -87,7 +80,6 @@ class Maker {
     void worker_rows(), link_rows();
     size_t worker_row(size_t worker, const std::vector<const TaskEvent*>&, double thinnest);
     Link sum_link(const std::pair<int, int>&, const std::vector<const LinkEvent*>&) const;
-    std::string exact_link(const std::vector<const LinkEvent*>&) const;
     bool shown(double start_us, double end_us) const {
         return !out_.empty && is_sound(start_us, end_us) && end_us >= out_.from_us && start_us <= out_.to_us;
     }
@@ -232,7 +224,7 @@ size_t Maker::worker_row(size_t worker, const std::vector<const TaskEvent*>& eve
 }
 
 Maker::Link Maker::sum_link(const std::pair<int, int>& pair, const std::vector<const LinkEvent*>& events) const {
-    Link link{pair, link_name(data_, pair.first, pair.second), &events, 0, RateRow(int(out_.width))};
+    Link link{pair, link_name(data_, pair.first, pair.second), 0, RateRow(int(out_.width))};
     const double scale = out_.width / (out_.to_us - out_.from_us);
     for (const LinkEvent* e : events) {
         if (!shown(e->start_us, e->end_us)) continue;
@@ -243,19 +235,7 @@ Maker::Link Maker::sum_link(const std::pair<int, int>& pair, const std::vector<c
     return link;
 }
 
-std::string Maker::exact_link(const std::vector<const LinkEvent*>& events) const {
-    BarRow bars(1, 5 * thinnest * std::max(1.0, out_.width / 800));  // outside the count of bars
-    double until_us = out_.from_us;
-    for (const LinkEvent* e : events) {
-        if (!shown(e->start_us, e->end_us) || e->end_us <= until_us) continue;
-        bars.add(out_.px(std::max(e->start_us, until_us)), out_.px(e->end_us), 0);
-        until_us = e->end_us;
-    }
-    bars.finish();
-    return "<g transform=\"scale(.01 1)\">\n" + bars.svg(7, {link_color}) + "</g>\n";
-}
-
-// The busiest links, each as its transfers or as its rate.
+// The busiest links, each as its rate.
 void Maker::link_rows() {
     const auto pairs = links_by_pair(data_);
     std::vector<Link> links;
@@ -273,12 +253,10 @@ void Maker::link_rows() {
         std::sort(links.begin(), links.end(), [](const Link& a, const Link& b) { return a.pair < b.pair; });
     }
     for (const Link& link : links)
-        out_.rows.push_back(
-            {GanttRow::link, short_name(link.name), link.name, human_bytes(std::llround(link.bytes)),
-             data_.exact_links ? exact_link(*link.events)
-                               : "<g transform=\"translate(0 5)\">" + link.rates.svg(full, 10, link_color) + "</g>\n"});
+        out_.rows.push_back({GanttRow::link, short_name(link.name), link.name, human_bytes(std::llround(link.bytes)),
+                             "<g transform=\"translate(0 5)\">" + link.rates.svg(full, 10, link_color) + "</g>\n"});
     if (bytes > 0) out_.notes.push_back(human_bytes(std::llround(bytes)) + " moved");
-    if (!data_.exact_links && full > 0)
+    if (full > 0)
         out_.notes.push_back("links: mean rates, full height " +
                              fixed(full * out_.width / (out_.to_us - out_.from_us) * 1e-3, 2) + " GB/s");
     if (all > links.size())

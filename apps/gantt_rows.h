@@ -37,7 +37,6 @@ inline constexpr double gantt_font = 12, gantt_small = 10, gantt_share_width = 6
 inline constexpr const char* gantt_wait_color = "#c8c8c8";
 extern const std::vector<std::string> gantt_colors;  // the last one is for all ops without their own
 
-std::string grouped(int64_t count);  // 12,345
 struct TimeUnit {
     double us;
     const char* name;

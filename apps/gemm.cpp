@@ -3,7 +3,6 @@
 
 #include <starpu.h>
 
-#include <chrono>
 #include <cmath>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -31,8 +30,8 @@ void add_gemm_flags(CLI::App& app, GemmFlags& f) {
         ->group("Product");
     app.add_flag("--ta", f.ta, "A is stored transposed, k x m")->group("Product");
     app.add_flag("--tb", f.tb, "B is stored transposed, n x k")->group("Product");
-    app.add_option("--alpha", f.alpha)->capture_default_str()->group("Product");
-    app.add_option("--beta", f.beta)->capture_default_str()->group("Product");
+    app.add_option("--alpha", f.alpha, "In C = alpha op(A) op(B) + beta C")->capture_default_str()->group("Product");
+    app.add_option("--beta", f.beta, "0: C is not read")->capture_default_str()->group("Product");
 #ifndef STARPU_SIMGRID
     const auto file = [&](const char* flag, std::string& value, const char* what) {
         app.add_option(flag, value, what)->type_name("FILE.npy")->check(not_empty())->group("Product");
@@ -85,11 +84,13 @@ void check_gemm_flags(GemmFlags& f) {
     if (f.compute != "f32" && f.compute != "tf32")
         throw UsageError("--compute is f32 or tf32, not '" + f.compute + "'");
     if (f.compute == "tf32" && f.dtype != "f32") throw UsageError("--compute tf32 needs --dtype f32");
+    if (f.plain && !f.common.host_memory.empty())
+        throw UsageError("--plain does not go with --host-memory, whose tiles are loaded in an order of their own");
     if (!std::isfinite(f.alpha) || !std::isfinite(f.beta)) throw UsageError("--alpha and --beta must be finite");
     if (f.tile != "auto" && (f.tile.empty() || f.tile.size() > 9 ||
                              f.tile.find_first_not_of("0123456789") != std::string::npos || std::stoll(f.tile) < 1))
         throw UsageError("--tile is a positive number or auto, not '" + f.tile + "'");
-    f.common.check_outputs();
+    f.common.check_outputs({f.out});
     const DType dtype = parse_dtype(f.dtype);
     if ((!f.a.empty() || !f.b.empty() || !f.out.empty()) && dtype == DType::bf16)
         throw UsageError(".npy files hold f32 or f64; there is no bf16 in them", "leave out --dtype bf16");

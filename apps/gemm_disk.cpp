@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "apps/gemm.h"
@@ -74,7 +73,7 @@ struct Stores {
     int64_t written_bytes = 0;
 
     Stores(const GemmFlags& f, const StreamedGemm& s) {
-        const auto generated = [&](const char*, uint64_t stream, TiledShape shape) {
+        const auto generated = [&](uint64_t stream, TiledShape shape) {
             auto store = std::make_unique<SwapStore>(f.common.swap, shape);
             write_s += store->fill(
                 [&, stream](int64_t i, int64_t j) { return generated_element(f, stream, i, j, shape.cols); });
@@ -86,13 +85,13 @@ struct Stores {
         const auto b = TiledShape{f.tb ? f.n : f.k, f.tb ? f.k : f.n, f.tb ? s.tile_n : s.tile_k,
                                   f.tb ? s.tile_k : s.tile_n, s.dtype};
         const auto c = TiledShape{f.m, f.n, s.tile_m, s.tile_n, s.dtype};
-        if (f.a.empty()) swap_a = generated("A", 1, a);
+        if (f.a.empty()) swap_a = generated(1, a);
         else npy_a = std::make_unique<NpySource>(f.a, a.tile_rows, a.tile_cols);
-        if (f.b.empty()) swap_b = generated("B", 2, b);
+        if (f.b.empty()) swap_b = generated(2, b);
         else npy_b = std::make_unique<NpySource>(f.b, b.tile_rows, b.tile_cols);
         if (!f.out.empty() && f.beta != 0) copy = std::make_unique<MatrixWriter>(f.out, s.dtype, f.m, f.n);
         if (!f.out.empty() && f.beta == 0) out = std::make_unique<NpySink>(f.out, c);
-        else if (f.beta != 0) swap_c = generated("C", 3, c);
+        else if (f.beta != 0) swap_c = generated(3, c);
         else swap_c = std::make_unique<SwapStore>(f.common.swap, c);
     }
     void generate_c(const GemmFlags& f) {
@@ -142,6 +141,7 @@ std::string verify(const GemmFlags& f, const StreamedGemm& s, Stores& stores, st
     };
     CheckedProduct p;
     p.alpha = f.alpha, p.ta = f.ta, p.tb = f.tb, p.beta = f.beta, p.dtype = s.dtype, p.times_stored = s.k;
+    p.tf32 = s.gemm.tf32;
     p.a = {f.ta ? f.k : f.m, f.ta ? f.m : f.k,
            source(stores.swap_a.get(), stores.npy_a ? &stores.npy_a->reader() : nullptr)};
     p.b = {f.tb ? f.n : f.k, f.tb ? f.k : f.n,

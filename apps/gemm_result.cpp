@@ -1,7 +1,6 @@
 // What `tessera gemm` says: the keys of one product, and the same as tables.
 #include <starpu.h>
 
-#include <algorithm>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <numeric>

@@ -64,7 +64,7 @@ double predicted_seconds(const ProductMachine& machine, const Matrix& c, int64_t
                       w = std::max<int64_t>(1, int64_t(std::lround(cols * side)));
         const int64_t memory_tiles = d.memory_bytes > 0 ? d.memory_bytes / tile_bytes : INT64_MAX;
         if (memory_tiles < 6) return INFINITY;
-        const BlockCut cut = cut_region(h, w, memory_tiles, 4);
+        const BlockCut cut = cut_region(h, w, memory_tiles, tiles_ahead);
         const double in = double(h * cut.col_cuts + w * cut.row_cuts) * steps * double(tile_bytes);
         for (int l : machine.devices[i].in) link_s[size_t(l)] += in / machine.link_bytes_per_s[size_t(l)];
         for (int l : machine.devices[i].out)

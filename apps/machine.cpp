@@ -185,12 +185,6 @@ void compare_peaks(const Peaks& now, const MachineFacts& facts, std::vector<std:
     compare("GB/s", now.gbytes_per_s, then->gbytes_per_s);
 }
 
-fs::path models_in_use(const Config& config) {
-    if (const char* folder = std::getenv("STARPU_PERF_MODEL_DIR")) return folder;
-    if (const char* home = std::getenv("STARPU_HOME")) return fs::path(home) / ".starpu" / "sampling";
-    return model_folder(config);
-}
-
 std::string counted(int count, const std::string& what) {
     return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
 }
@@ -249,7 +243,7 @@ Here examine(const Flags& f) {
     h.bus = bus_of_runtime();
     for (int n = 0; n < h.bus.nodes(); ++n) h.limits.push_back(runtime.limit_bytes(unsigned(n)));
     for (const std::string& line : suspicious(h.bus)) h.odd.push_back(line);
-    const fs::path folder = models_in_use(runtime.config());
+    const fs::path folder = own_folder(runtime.config());
     h.models = count_models(folder, machine_name(), h.odd);
     compare_peaks(h.peaks, read_facts(folder), h.odd);
     return h;
@@ -299,9 +293,6 @@ void print_workers(const Here& h) {
 }
 
 int look_here(const Flags& f) {
-#ifdef STARPU_SIMGRID
-    return look_at((models_in_use(read_config(environ)) / "").string(), f);  // the machine that is simulated
-#endif
     const Here h = examine(f);
     const Topology& t = h.topology;
     Table table({"", ""}, false);

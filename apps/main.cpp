@@ -13,6 +13,8 @@ extern "C" char** environ;
 
 using namespace tessera;
 
+static const char* const version = "tessera 0.1.0";
+
 static int fail(const std::string& message, const std::string& hint, int code) {
     std::cerr << "error: " << message << "\n";
     if (!hint.empty()) std::cerr << "hint: " << hint << "\n";
@@ -39,10 +41,10 @@ static std::pair<std::string, std::string> unknown_word(const CLI::App& at) {
 }
 
 static int run(int argc, char** argv) {
-    CLI::App app("Tessera trains neural networks as StarPU task graphs.", "tessera");
+    CLI::App app("Tessera trains neural networks and multiplies matrices as StarPU task graphs.", "tessera");
     app.require_subcommand(1);
     app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-    app.set_version_flag("--version", "tessera 0.1.0");
+    app.set_version_flag("--version", version);
     app.fallthrough(false);
     std::vector<std::pair<CLI::App*, Command>> commands;
     const auto add = [&](const char* name, const char* what, Command (*make)(CLI::App&)) {
@@ -54,7 +56,7 @@ static int run(int argc, char** argv) {
 #ifndef STARPU_SIMGRID  // tessera-sim runs what `tessera simulate` hands it
     add("ops", "List the operations: formula, types, implementations, backends", add_ops);
     add("networks", "List the networks: parameters, work, shape of the task graph", add_networks);
-    add("bench", "Measure products and task overhead against bare calls", add_bench);
+    add("bench", "Measure products, tasks and traces against bare calls, and ops side by side (interop)", add_bench);
     add("calibrate", "Measure what the tasks of a command take on this machine", add_calibrate);
     add("perfmodel", "Look at performance models: list, show, plot, check", add_perfmodel);
     add("machine", "What this machine is, and composing others from measured devices", add_machine);
@@ -67,7 +69,7 @@ static int run(int argc, char** argv) {
         std::cout << app.help();
         return 0;
     } catch (const CLI::CallForVersion&) {
-        std::cout << "tessera 0.1.0\n";
+        std::cout << version << "\n";
         return 0;
     } catch (const CLI::ParseError& e) {
         const CLI::App* at = &app;

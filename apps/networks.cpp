@@ -60,12 +60,6 @@ std::string input_text(const Network& n) {
     return std::to_string(n.channels) + "x" + std::to_string(n.image.height) + "x" + std::to_string(n.image.width);
 }
 
-std::string with_commas(int64_t count) {
-    std::string text = std::to_string(count);
-    for (size_t i = text.size(); i > 3;) text.insert(i -= 3, ",");
-    return text;
-}
-
 nlohmann::json json_of(const Work& w) {
     return {{"gflop", w.flops * 1e-9},
             {"tasks", w.dag.tasks},
@@ -86,7 +80,7 @@ nlohmann::json json_of(const Description& d) {
 }
 
 std::vector<std::string> cells(const Description& d) {
-    std::vector<std::string> row = {d.network.name, input_text(d.network), with_commas(d.parameters)};
+    std::vector<std::string> row = {d.network.name, input_text(d.network), grouped(d.parameters)};
     for (const Work& w : {d.forward, d.step})
         for (const std::string& cell : {fixed(w.flops * 1e-9, 3), human_seconds(w.dag.t1), human_seconds(w.dag.t_inf),
                                         fixed(w.dag.parallelism(), 2), std::to_string(w.dag.width)})

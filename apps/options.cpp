@@ -2,10 +2,13 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <fstream>
 #include <iostream>
+#include <set>
 
 #include "apps/chrome_trace.h"
 #include "apps/gantt.h"
@@ -103,10 +106,20 @@ std::unique_ptr<Trace> CommonOptions::make_trace() const {
 #endif
 }
 
-void CommonOptions::check_outputs() const {
-    if (!trace.empty() && (trace == gantt || trace == dag))
-        throw UsageError("two outputs are to be written to '" + trace + "'");
-    if (!gantt.empty() && gantt == dag) throw UsageError("two outputs are to be written to '" + gantt + "'");
+// However it is written; what cannot be looked up is as it is written.
+static std::filesystem::path real_path(const std::string& file) {
+    std::error_code failure;
+    const auto path = std::filesystem::weakly_canonical(std::filesystem::absolute(file), failure);
+    return failure ? std::filesystem::path(file) : path;
+}
+
+void CommonOptions::check_outputs(const std::vector<std::string>& further) const {
+    std::vector<std::string> files = {dag, trace, gantt};
+    files.insert(files.end(), further.begin(), further.end());
+    std::set<std::filesystem::path> seen;
+    for (const std::string& file : files)
+        if (!file.empty() && !seen.insert(real_path(file)).second)
+            throw UsageError("two outputs are to be written to '" + file + "'", "give each a file of its own");
     if (!dag.empty()) require_writable(dag, "--dag");
     if (!trace.empty()) require_writable(trace, "--trace");
     if (!gantt.empty()) require_writable(gantt, "--gantt");
@@ -189,6 +202,15 @@ std::vector<int64_t> parse_widths(const std::string& text) {
         at = comma + 1;
     }
     return widths;
+}
+
+std::string shell_word(const std::string& word) {
+    const auto plain = [](unsigned char c) {
+        return std::isalnum(c) || std::string_view("-_./:,=+@%").find(char(c)) != std::string_view::npos;
+    };
+    if (!word.empty() && std::all_of(word.begin(), word.end(), plain)) return word;
+    const char quote = word.find('\'') == word.npos ? '\'' : '"';
+    return quote + word + quote;
 }
 
 int64_t rss_bytes() {

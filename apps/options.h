@@ -22,8 +22,9 @@ struct CommonOptions {
     RuntimeOptions runtime() const;  // with --machine: StarPU will take its models
     ExecutorOptions executor(const Config&, Trace* = nullptr) const;
     std::unique_ptr<Trace> make_trace() const;  // null if nothing wants one; needs a Runtime
-    void check_outputs() const;                 // now, not after the run: can the files be written?
-    void write_dag(const Plan&) const;          // --dag, --dag-stats
+    // Now, not after the run: can the files be written, and is each another than `further`, the command's own outputs?
+    void check_outputs(const std::vector<std::string>& further = {}) const;
+    void write_dag(const Plan&) const;  // --dag, --dag-stats
     void write_trace(const Trace*, const std::vector<const Plan*>&) const;
 
  private:
@@ -37,6 +38,9 @@ CLI::Validator not_empty();
 
 DType parse_dtype(const std::string&);                       // f32, f64, bf16
 std::vector<int64_t> parse_widths(const std::string& text);  // "512,512"; "0" or "none": no hidden layer
+
+// A word of a command line as a shell takes it, in quotes where it needs them.
+std::string shell_word(const std::string&);
 
 // Resident memory of this process.
 int64_t rss_bytes();

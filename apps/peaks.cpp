@@ -5,12 +5,11 @@
 #include <algorithm>
 #include <barrier>
 #include <chrono>
-#include <memory>
 #include <stdexcept>
-#include <thread>
 #include <vector>
 
 #include "codelets/blas.h"
+#include "core/threads.h"
 
 namespace tessera {
 namespace {
@@ -75,19 +74,17 @@ Peaks measure_peaks(double seconds) {
     peaks.cores = std::max(1, hwloc_get_nbobjs_by_type(topology.handle, HWLOC_OBJ_CORE));
     std::vector<Peaks> each(size_t(peaks.cores));
     std::barrier together(peaks.cores);
-    std::vector<std::thread> threads;
-    for (int i = 0; i < peaks.cores; ++i)
-        threads.emplace_back([&, i] {
-            if (hwloc_obj_t core = hwloc_get_obj_by_type(topology.handle, HWLOC_OBJ_CORE, unsigned(i)))
-                hwloc_set_cpubind(topology.handle, core->cpuset, HWLOC_CPUBIND_THREAD);
-            Peaks& mine = each[size_t(i)];
-            const double share = seconds / 4;
-            mine.f32_gflops = std::max(best_product<float>(share, blas::openblas, together),
-                                       best_product<float>(share, blas::onednn, together));
-            mine.f64_gflops = best_product<double>(share, blas::openblas, together);
-            mine.gbytes_per_s = best_triad(share, together);
-        });
-    for (auto& t : threads) t.join();
+    const auto measure = [&](int64_t i) {
+        if (hwloc_obj_t core = hwloc_get_obj_by_type(topology.handle, HWLOC_OBJ_CORE, unsigned(i)))
+            hwloc_set_cpubind(topology.handle, core->cpuset, HWLOC_CPUBIND_THREAD);
+        Peaks& mine = each[size_t(i)];
+        const double share = seconds / 4;
+        mine.f32_gflops = std::max(best_product<float>(share, blas::openblas, together),
+                                   best_product<float>(share, blas::onednn, together));
+        mine.f64_gflops = best_product<double>(share, blas::openblas, together);
+        mine.gbytes_per_s = best_triad(share, together);
+    };
+    in_threads(peaks.cores, measure, [&](int64_t) { together.arrive_and_drop(); });
     for (const Peaks& p : each) {
         peaks.f32_gflops += p.f32_gflops / peaks.cores;
         peaks.f64_gflops += p.f64_gflops / peaks.cores;

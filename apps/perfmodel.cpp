@@ -36,12 +36,6 @@ void print(const Flags& f, const Table& table, const Json& json) {
     if (f.json) std::cout << json.dump(-1, ' ', false, Json::error_handler_t::replace) << std::endl;
 }
 
-std::string hex(uint32_t footprint) {
-    char text[16];
-    std::snprintf(text, sizeof text, "%08x", unsigned(footprint));
-    return text;
-}
-
 // One row of a model, with everything that is known about it.
 struct Row {
     ModelDevice device;
@@ -130,13 +124,13 @@ int show(const Flags& f) {
     for (const Row& r : known_rows(machine, f.codelet)) {
         const bool measured = r.origin == Origin::measured;
         const std::string origin = measured ? "measured" : "estimate: " + std::string(name_of(r.origin));
-        table.row({name_of(r.device), r.label, hex(r.entry.footprint), measured ? std::to_string(r.entry.samples) : "-",
-                   fixed(r.entry.mean_us, 2), measured ? percent(r.deviation()) : "-",
-                   r.work.flops > 0 ? fixed(r.gflops(), 2) : "-", fixed(r.gbytes_per_s(), 2),
-                   r.share ? percent(*r.share) : "-", origin, r.arguments});
+        table.row({name_of(r.device), r.label, footprint_text(r.entry.footprint),
+                   measured ? std::to_string(r.entry.samples) : "-", fixed(r.entry.mean_us, 2),
+                   measured ? percent(r.deviation()) : "-", r.work.flops > 0 ? fixed(r.gflops(), 2) : "-",
+                   fixed(r.gbytes_per_s(), 2), r.share ? percent(*r.share) : "-", origin, r.arguments});
         all.push_back({{"device", name_of(r.device)},
                        {"implementation", r.label},
-                       {"footprint", hex(r.entry.footprint)},
+                       {"footprint", footprint_text(r.entry.footprint)},
                        {"arguments", r.arguments},
                        {"samples", measured ? r.entry.samples : 0},
                        {"mean_us", r.entry.mean_us},
@@ -186,13 +180,15 @@ int plot(const Flags& f) {
 int check(const Flags& f) {
     const Machine machine = chosen_machine(f);
     CheckOptions options;
+    options.elsewhere = machine.name() != machine_name();
     // Another machine's times cannot be measured here.
     const auto findings = f.machine.empty() && !f.no_drift ? check_with_drift(machine, read_config(environ), options)
                                                            : check_models(machine, options);
     Json all = Json::array();
     Table table({"finding", "codelet", "device", "implementation", "footprint", "what", "mend it with"});
     for (const Finding& x : findings) {
-        const std::string device = x.device ? name_of(*x.device) : "", footprint = x.device ? hex(x.footprint) : "";
+        const std::string device = x.device ? name_of(*x.device) : "",
+                          footprint = x.device ? footprint_text(x.footprint) : "";
         const std::string label = x.device ? implementation_label(x.codelet, *x.device, x.implementation) : "";
         table.row({x.kind, x.codelet, device, label, footprint, x.what, x.command});
         all.push_back({{"finding", x.kind},

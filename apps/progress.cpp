@@ -68,10 +68,11 @@ std::string bar(double fraction, int64_t cells, bool utf8) {
 std::string progress_line(const ProgressState& state, int64_t width, bool utf8) {
     const double whole = double(std::max<int64_t>(1, state.total_steps));
     const double fraction = std::clamp(double(state.done_steps) / whole, 0.0, 1.0);
+    const std::string percent = pad_left(fixed(std::floor(100 * fraction), 0), 3) + " %";
     std::vector<Piece> pieces = measures(state.loss, state.accuracy, state.samples_per_s, state.gflops);
     pieces.insert(pieces.begin(), {{"epoch " + of(state.epoch, state.epochs), 0},
                                    {"step " + of(state.step, state.steps_in_epoch), 4},
-                                   {pad_left(fixed(std::floor(100 * fraction), 0), 3) + " %", 0}});
+                                   {percent + " of all", 0}});
     add(pieces, 2, "ETA ", state.eta_s, human_seconds(state.eta_s));
     if (width <= 0) return joined(pieces);
 
@@ -81,6 +82,8 @@ std::string progress_line(const ProgressState& state, int64_t width, bool utf8) 
         const auto last = std::max_element(pieces.begin(), pieces.end(),
                                            [](const Piece& a, const Piece& b) { return a.rank < b.rank; });
         if (last->rank <= 1) break;
+        // Beside the epoch, not its steps, it is plain what the share is of.
+        if (last->text.starts_with("step ")) std::next(last)->text = percent;
         pieces.erase(last);
     }
     const int64_t cells = std::min<int64_t>(40, width - used() - frame);

@@ -1,39 +1,59 @@
 #include "apps/scratch.h"
 
-#include <signal.h>
+#include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
-#include <atomic>
-#include <cerrno>
-#include <charconv>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
 #include <string>
 
 #include "core/error.h"
 
 namespace tessera {
 namespace fs = std::filesystem;
+namespace {
 
-// Names begin with the process's number.
-static void remove_stale(const fs::path& parent) {
+const char* const lock_name = ".in-use";
+
+// Stale is what can be locked: where the file system has no locks, nothing is. A folder gets its file when that is
+// locked already, so one without is being made or removed, unless that was long ago.
+bool is_stale(const fs::path& folder) {
     std::error_code failure;
-    for (const auto& entry : fs::directory_iterator(parent, failure)) {
-        const std::string name = entry.path().filename().string();
-        pid_t pid = 0;
-        const auto [end, bad] = std::from_chars(name.data(), name.data() + name.size(), pid);
-        if (bad == std::errc() && *end == '-' && pid > 0 && kill(pid, 0) != 0 && errno == ESRCH)
-            fs::remove_all(entry.path(), failure);
+    const fs::path file = folder / lock_name;
+    if (fs::exists(file, failure)) {
+        const Descriptor lock(open(file.c_str(), O_RDWR | O_CLOEXEC));
+        return lock.value() >= 0 && flock(lock.value(), LOCK_EX | LOCK_NB) == 0;
     }
+    const auto changed = fs::last_write_time(folder, failure);
+    return !failure && fs::file_time_type::clock::now() - changed > std::chrono::hours(1);
 }
 
+void remove_stale(const fs::path& parent) {
+    std::error_code failure;
+    for (const auto& entry : fs::directory_iterator(parent, failure))
+        if (is_stale(entry.path())) fs::remove_all(entry.path(), failure);
+}
+
+Descriptor locked(const fs::path& folder) {
+    const fs::path file = folder / lock_name, fresh = file.string() + ".new";
+    Descriptor lock(open(fresh.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+    flock(lock.value(), LOCK_EX | LOCK_NB);
+    if (lock.value() >= 0) rename(fresh.c_str(), file.c_str());
+    return lock;
+}
+
+}  // namespace
+
 ScratchFolder::ScratchFolder(const fs::path& cache) {
-    static std::atomic<int> count = 0;
     const fs::path parent = cache / "scratch";
     remove_stale(parent);
-    path_ = parent / (std::to_string(getpid()) + "-" + std::to_string(++count));
     std::error_code failure;
-    fs::remove_all(path_, failure);
-    fs::create_directories(path_, failure);
-    if (failure || access(path_.c_str(), W_OK) != 0)
+    fs::create_directories(parent, failure);
+    std::string name = (parent / "XXXXXX").string();
+    if (mkdtemp(name.data())) path_ = name, lock_ = locked(path_);
+    if (lock_.value() < 0)
         throw Error("cannot write to the cache folder '" + cache.string() + "'", "set TESSERA_CACHE to one you can");
 }
 

@@ -1,7 +1,10 @@
 // apps/scratch.h - a folder in the cache for as long as it is needed; what killed processes left is removed by the
-// next.
+// next. The cache may be shared by hosts and containers, which do not know each other's processes: who lives holds the
+// lock of a file in its folder.
 #pragma once
 #include <filesystem>
+
+#include "core/file.h"
 
 namespace tessera {
 
@@ -15,6 +18,7 @@ class ScratchFolder {
 
  private:
     std::filesystem::path path_;
+    Descriptor lock_;
 };
 
 }  // namespace tessera

@@ -123,10 +123,6 @@ int run(const fs::path& program, const std::vector<std::string>& words) {
 }
 
 int simulate(const Flags& f) {
-#ifdef STARPU_SIMGRID
-    throw UsageError("this program is a simulation itself and starts none",
-                     "run: tessera simulate --machine " + f.machine);
-#endif
     const Config config = read_config(environ);
     std::optional<ScratchFolder> scratch;
     const fs::path folder = f.keep.empty() ? scratch.emplace(config.cache).path() : kept_folder(f.keep);
@@ -142,7 +138,10 @@ int simulate(const Flags& f) {
 
 Command add_simulate(CLI::App& app) {
     auto f = std::make_shared<Flags>();
-    app.add_option("--machine", f->machine, "Which one; tessera machine list")->required()->check(not_empty());
+    app.add_option("--machine", f->machine, "Which one; tessera machine list")
+        ->type_name("NAME")
+        ->required()
+        ->check(not_empty());
     app.add_option("--gpus", f->gpus, "Use only so many of its GPUs")->check(whole_number(0));
     app.add_option("--cpus", f->cpus, "Use only so many of its CPU cores")->check(whole_number(0));
     app.add_option("--keep", f->keep, "Leave the machine's files as the simulation saw them")

@@ -3,7 +3,6 @@
 #include <starpu.h>
 
 #ifdef STARPU_SIMGRID
-#include <cmath>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <numeric>

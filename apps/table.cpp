@@ -98,6 +98,12 @@ std::string human_count(double count) {
     return std::isfinite(count) ? scaled(count, 1000, {"", "k", "M", "G", "T", "P", "E"}) : "-";
 }
 
+std::string grouped(int64_t count) {
+    std::string text = std::to_string(count);
+    for (size_t i = text.size(); i > 3;) text.insert(i -= 3, ",");
+    return text;
+}
+
 std::string human_power(double value) {
     const std::string text = scientific(value, 1);  // -2.5e+09
     const size_t e = text.find('e');
@@ -111,9 +117,12 @@ std::string human_power(double value) {
 std::string human_seconds(double seconds) {
     if (!std::isfinite(seconds) || seconds > 1e12) return "-";
     if (seconds < 0) return "-" + human_seconds(-seconds);
-    if (seconds < 1e-3 - 5e-7) return fixed(seconds * 1e6, 0) + " us";
-    if (seconds < 1 - 5e-4) return fixed(seconds * 1e3, 0) + " ms";
-    if (seconds < 9.95) return fixed(seconds, 1) + " s";
+    if (seconds == 0) return "0 us";
+    for (const auto& [unit_s, unit] : {std::pair{1e-6, " us"}, {1e-3, " ms"}, {1.0, " s"}}) {
+        const double value = seconds / unit_s;
+        if (value >= (unit_s < 1 ? 999.5 : 9.995)) continue;
+        return fixed(value, value < 9.995 ? 2 : value < 99.95 ? 1 : 0) + unit;
+    }
     const auto pair = [](int64_t big, const char* big_unit, int64_t small, const char* small_unit) {
         return std::to_string(big) + big_unit + (small < 10 ? " 0" : " ") + std::to_string(small) + small_unit;
     };

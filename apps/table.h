@@ -29,8 +29,9 @@ std::string pad_right(std::string_view text, int64_t width);
 std::string fixed(double value, int decimals);  // as printf's %.*f and %.*e, but the same in every locale
 std::string scientific(double value, int decimals);
 std::string human_bytes(int64_t bytes);     // 512 B, 1.5 GiB: binary multiples
-std::string human_seconds(double seconds);  // 12 us, 3.2 s, 42 s, 1m 03s, 2h 05m, 3d 04h; "-" if not finite
+std::string human_seconds(double seconds);  // 12.0 us, 3.21 s, 42 s, 1m 03s, 2h 05m, 3d 04h; "-" if not finite
 std::string human_power(double value);      // 10⁻⁴, 2.5·10⁹; value not 0
 std::string human_count(double count);      // 999, 12.3k, 61.1M, 4.0G; "-" if not finite
+std::string grouped(int64_t count);         // 12,345; count not negative
 
 }  // namespace tessera

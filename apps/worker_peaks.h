@@ -1,6 +1,5 @@
 // apps/worker_peaks.h - what workers do at best with tasks like any program's: products in each type, and copies.
 #pragma once
-#include <optional>
 #include <string>
 #include <vector>
 

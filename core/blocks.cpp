@@ -192,9 +192,6 @@ struct Region {
     }
 };
 
-// Tiles of A and B beyond the row and column in use: what is loaded while those are used.
-constexpr int64_t tiles_ahead = 5;
-
 struct Place {
     double when;
     size_t task;

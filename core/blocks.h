@@ -20,6 +20,9 @@ struct BlockDevice {
 // multiplication on heterogeneous platforms" (2001). Returns the device of every tile, row-major.
 std::vector<int> assign_tiles(int64_t rows, int64_t cols, const std::vector<double>& shares);
 
+// Tiles of A and B beyond the row and column in use: what is loaded while those are used.
+inline constexpr int64_t tiles_ahead = 5;
+
 // A region of rows x cols tiles of C is cut into row_cuts x col_cuts blocks.
 struct BlockCut {
     int64_t row_cuts = 1, col_cuts = 1;

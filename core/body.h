@@ -18,9 +18,11 @@ class ErrorSlot {
     void report(const std::string& message) noexcept {
         std::lock_guard lock(mutex_);
         if (!message_) message_ = message;
+        reports_.fetch_add(1, std::memory_order_release);
         failed_.store(true, std::memory_order_release);
     }
     bool failed() const { return failed_.load(std::memory_order_acquire); }
+    int64_t reports() const { return reports_.load(std::memory_order_acquire); }  // since the start, taken or not
     std::optional<std::string> take() {
         std::lock_guard lock(mutex_);
         failed_ = false;
@@ -31,6 +33,7 @@ class ErrorSlot {
     std::mutex mutex_;
     std::optional<std::string> message_;
     std::atomic<bool> failed_{false};
+    std::atomic<int64_t> reports_{0};
 };
 
 struct Timing {

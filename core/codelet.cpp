@@ -180,6 +180,11 @@ void run_body(void* cl_arg, void** buffers, bool on_cuda, void (*body)(void** bu
     const TaskRun& run = *static_cast<const TaskRun*>(cl_arg);
     PlanState& state = *run.state;
     if (state.run->error.failed()) return;
+#ifdef STARPU_USE_CUDA
+    // StarPU leaves the error of an allocation that it repeated after evicting; the check after our launch would see
+    // it. Faults of kernels last and are seen again.
+    if (on_cuda) (void)cudaGetLastError();
+#endif
     const auto start = std::chrono::steady_clock::now();
     try {
         body(buffers, static_cast<char*>(cl_arg) + args_offset, int(state.plan->tasks[size_t(run.task)].tiles.size()));

@@ -104,10 +104,10 @@ std::string environment_page() {
         "# Environment variables\n\nThis page is written by `tessera environment`; a test keeps it true. An unknown "
         "`TESSERA_*` name or a bad value is an\nerror. StarPU's own variables (`STARPU_SCHED`, `STARPU_NCPU`, "
         "`STARPU_NCUDA`, `STARPU_LIMIT_CUDA_MEM`, ...) are passed\nthrough and mean what StarPU's manual says; a "
-        "misspelt "
-        "`STARPU_SCHED`, which StarPU only warns about, is an error here.\nWhere you set none, Tessera chooses "
-        "`STARPU_SCHED=list` on machines without a GPU and `dmdas` elsewhere, and\n`STARPU_SILENT=1`, and keeps "
-        "StarPU's "
+        "misspelt `STARPU_SCHED`, which StarPU only warns about, is an error here.\nWhere you set none, Tessera "
+        "chooses "
+        "a policy (`list` without a GPU; with GPUs `reuse` for `gemm` and under\n`--gpu-memory`, `list` where this "
+        "machine's models let tasks be placed ahead of time, else `dmdas`) and\n`STARPU_SILENT=1`, and keeps StarPU's "
         "files in its cache folder.\n\n"
         "| variable | value | default | meaning |\n|---|---|---|---|\n";
     for (const Variable& v : variables())

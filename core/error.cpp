@@ -33,7 +33,7 @@ static size_t edit_distance(std::string_view a, std::string_view b) {
 
 std::string suggestion(std::string_view word, const std::vector<std::string>& known) {
     const std::string* best = nullptr;
-    size_t least = 4;
+    size_t least = word.size() < 6 ? 3 : 4;  // of a short word three edits leave little
     for (const auto& k : known)
         if (size_t d = edit_distance(word, k); d < least && d < k.size()) least = d, best = &k;
     return best ? "did you mean '" + *best + "'?" : "";

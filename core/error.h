@@ -30,7 +30,7 @@ void check_system(bool ok, const std::string& what, const std::string& hint = {}
 // Throws Error if `code`, a StarPU return value (0 or -errno), is not zero.
 void check_starpu(int code, std::string_view call, const std::string& hint = {});
 
-// "did you mean 'x'?" for the known word closest to `word` (edit distance up to 3), or an empty string.
+// "did you mean 'x'?" for the known word closest to `word` (up to 3 edits, 2 of a short word), or an empty string.
 std::string suggestion(std::string_view word, const std::vector<std::string>& known);
 std::string suggestion_or_list(std::string_view word, const std::vector<std::string>& known);  // else "known: a, b"
 

@@ -139,15 +139,15 @@ static bool exceeds(const Plan& plan, const std::vector<BlockDevice>& devices) {
     });
 }
 
-int Executor::load(Plan plan, bool share) {
+int Executor::load(Plan plan, LoadOptions how) {
     if (exceeds(plan, options_.devices)) block_products(plan, options_.devices);
     check_limits(plan);
     check_swap(plan);
     check_workers(plan);
-    if (options_.planner) options_.planner(plan);
+    if (options_.planner && how.planned) options_.planner(plan);
     loaded_.push_back(std::make_unique<Loaded>());
     loaded_.back()->plan = std::move(plan);
-    prepare(*loaded_.back(), share);
+    prepare(*loaded_.back(), how.share);
     return int(loaded_.size()) - 1;
 }
 
@@ -235,7 +235,8 @@ void Executor::submit_task(Loaded& l, size_t index, const starpu_data_handle_t* 
     starpu_task* task = starpu_task_create();
     task->cl = p.codelet;
     task->name = p.name;
-    task->priority = p.priority;
+    // Turns are within a step, and steps before this one come first: else what the next step waits for would wait.
+    task->priority = int(p.priority - (p.spec->turn >= 0 ? submitted_ % INT_MAX : 0));
     task->flops = p.spec->cost.flops;
     const size_t bytes = args_offset + p.spec->args.size();
     auto* args = static_cast<char*>(std::malloc(bytes));
@@ -323,11 +324,17 @@ void Executor::submit(int number, const Step& step) {
     unfinished_.push_back(std::make_unique<UnfinishedStep>(&in_flight_, options_.trace, steps_++, number,
                                                            int64_t(l.tasks.size()), l.tasks.empty()));
     const auto* handles = l.handles[size_t(l.steps) % l.handles.size()].data();
-    for (size_t i = 0; i < l.tasks.size(); ++i) {
-        submit_task(l, i, handles, step, *unfinished_.back());
-        if (turn_ && l.tasks[i].last_of_node) end_turn();
-        if (i % 1000 == 999 && starpu_task_nsubmitted() > window)
-            starpu_task_wait_for_n_submitted(unsigned(window / 2));
+    try {
+        for (size_t i = 0; i < l.tasks.size(); ++i) {
+            submit_task(l, i, handles, step, *unfinished_.back());
+            if (turn_ && l.tasks[i].last_of_node) end_turn();
+            if (i % 1000 == 999 && starpu_task_nsubmitted() > window)
+                starpu_task_wait_for_n_submitted(unsigned(window / 2));
+        }
+    } catch (...) {  // a step of which a part was submitted never counts as finished
+        starpu_task_wait_for_all();
+        unfinished_.clear();
+        throw;
     }
     ++l.steps;
     submitted_ += int64_t(l.tasks.size());

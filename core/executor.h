@@ -41,6 +41,12 @@ struct ExecutorOptions {
     std::function<void(Plan&)> planner = {};
 };
 
+struct LoadOptions {
+    bool share = false;   // tiles that the plan writes before it reads them also serve other plans loaded so: their
+                          // values are gone when another plan has run
+    bool planned = true;  // false: not worth ExecutorOptions::planner
+};
+
 // Time of the tasks of one (codelet, footprint) of a plan on one kind of worker.
 struct ClassTime {
     const CodeletInfo* codelet;
@@ -58,9 +64,7 @@ class Executor {
 
     // Takes a plan and makes its handles; returns its number. Throws Error if a memory limit is below its largest task,
     // or no worker can run one of its codelets.
-    // With `share`, tiles that the plan writes before it reads them also serve other plans loaded so: their values are
-    // gone when another plan has run.
-    int load(Plan, bool share = false);
+    int load(Plan, LoadOptions = {});
     int plans() const { return int(loaded_.size()); }
     const Plan& plan(int number) const { return loaded_[size_t(number)]->plan; }
 
@@ -69,6 +73,7 @@ class Executor {
     void wait();                                  // until all is done; throws what failed in a task
     void drain() { starpu_task_wait_for_all(); }  // until all is done; failures stay for the next call that throws
     bool failed() const { return run_.error.failed(); }
+    int64_t failures() const { return run_.error.reports(); }  // since the start; none is forgotten when it is thrown
 
     // Row-major values of a Param, or of a value of the last submitted step of a plan. Wait for their tasks only.
     void read(const Param&, void* to);

@@ -152,10 +152,21 @@ std::vector<double> Executor::read(const Param& p) {
     return all;
 }
 
+// Only tiles that tasks use have handles.
+static void require_used(const Plan& plan, const PlanValue& v, int value,
+                         const std::vector<starpu_data_handle_t>& handles) {
+    plan.each_tile(value, [&](int k, int64_t, int64_t) {
+        if (!handles[size_t(k)])
+            throw std::invalid_argument("'" + v.name +
+                                        "' is computed by no task of this plan: keep() what is to be read");
+    });
+}
+
 std::vector<double> Executor::read(int number, Tensor t) {
     Loaded& l = *loaded_[size_t(number)];
     const PlanValue& v = l.plan.values[size_t(t.id)];
     const auto& handles = l.tile_handles[size_t(std::max<int64_t>(0, l.steps - 1)) % l.tile_handles.size()];
+    require_used(l.plan, v, t.id, handles);
     std::vector<double> all(size_t(v.shape.size()));
     l.plan.each_tile(t.id, [&](int k, int64_t row, int64_t col) {
         const PlanTile& tile = l.plan.tiles[size_t(k)];
@@ -174,6 +185,10 @@ void Executor::write(int number, Tensor t, const std::vector<double>& from) {
     Loaded& l = *loaded_[size_t(number)];
     const PlanValue& v = l.plan.values[size_t(t.id)];
     if (v.is_view()) throw std::invalid_argument("'" + v.name + "' is a view of other values: these are to be written");
+    if (int64_t(from.size()) != v.shape.size())
+        throw std::invalid_argument("'" + v.name + "' has " + std::to_string(v.shape.size()) + " values, not " +
+                                    std::to_string(from.size()));
+    require_used(l.plan, v, t.id, l.tile_handles[0]);
     for (const auto& handles : l.tile_handles)
         l.plan.each_tile(t.id, [&](int k, int64_t row, int64_t col) {
             const PlanTile& tile = l.plan.tiles[size_t(k)];

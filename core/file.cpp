@@ -1,6 +1,7 @@
 #include "core/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -27,10 +28,16 @@ static fs::path replaceable(const fs::path& path) {
     return failure ? path : target;
 }
 
+Descriptor::~Descriptor() {
+    if (value_ >= 0) close(value_);
+}
+int Descriptor::release() { return std::exchange(value_, -1); }
+
 AtomicFile::AtomicFile(fs::path path) : path_(replaceable(path)) {
     temporary_ = path_.string() + ".tmp-" + std::to_string(getpid());
     descriptor_ = open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     check_system(descriptor_ >= 0, "cannot write '" + path_.string() + "'", "is the folder there, and writable?");
+    flock(descriptor_, LOCK_EX | LOCK_NB);  // for remove_stale_files(); where there are no locks, none says it is stale
 }
 
 AtomicFile::~AtomicFile() {
@@ -103,7 +110,9 @@ void remove_stale_files(const fs::path& folder, std::string_view of) {
         if (at == std::string::npos || (!of.empty() && std::string_view(name).substr(0, at) != of)) continue;
         const std::string pid = name.substr(at + 5);
         if (pid.empty() || pid.size() > 9 || pid.find_first_not_of("0123456789") != std::string::npos) continue;
-        if (kill(pid_t(std::stol(pid)), 0) != 0 && errno == ESRCH) unlink(entry.path().c_str());
+        if (kill(pid_t(std::stol(pid)), 0) == 0 || errno != ESRCH) continue;
+        const Descriptor file(open(entry.path().c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK));
+        if (file.value() >= 0 && flock(file.value(), LOCK_EX | LOCK_NB) == 0) unlink(entry.path().c_str());
     }
 }
 

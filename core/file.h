@@ -2,11 +2,27 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
-#include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace tessera {
+
+class Descriptor {  // closes itself
+ public:
+    explicit Descriptor(int value = -1) : value_(value) {}
+    ~Descriptor();
+    Descriptor(Descriptor&& other) : value_(other.release()) {}
+    Descriptor& operator=(Descriptor&& other) {
+        std::swap(value_, other.value_);
+        return *this;
+    }
+    int value() const { return value_; }
+    int release();
+
+ private:
+    int value_;
+};
 
 // Writes `path`.tmp-<pid>; `commit()` makes it `path`. Without commit (an exception, say) the temporary goes away.
 // Throws Error naming the path: missing folder, no permission, full disk.
@@ -31,7 +47,8 @@ std::vector<uint8_t> read_file(const std::filesystem::path& path, int64_t limit_
 void write_file(const std::filesystem::path& path, std::string_view text);
 
 // Deletes the temporary files that killed processes left in a folder; each may be as large as a checkpoint. With `of`
-// only those of the file of that name.
+// only those of the file of that name. A process is alive if this host knows its number or, as others may share the
+// folder, if it holds its file's lock.
 void remove_stale_files(const std::filesystem::path& folder, std::string_view of = {});
 
 // Throws Error now, before an hour of work, if a file could not be written at `path` later.

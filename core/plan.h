@@ -114,7 +114,7 @@ class Lowering {
 template <class... Ts>
 void require_type(DType t, const std::string& op) {
     std::string known;
-    ((known += " " + std::string(name_of(dtype_of<Ts>))), ...);
+    (known.append(" ").append(name_of(dtype_of<Ts>)), ...);
     require(((dtype_of<Ts> == t) || ...), op,
             "has no " + std::string(name_of(t)) + " implementation (there are:" + known + ")");
 }

@@ -82,6 +82,33 @@ inline unsigned fastest_implementation(starpu_task* task, unsigned worker) {
     return best;
 }
 
+// Calls f(handle, access mode) for the distinct handles of a task.
+template <class F>
+void each_handle(starpu_task* task, F&& f) {
+    const unsigned n = STARPU_TASK_GET_NBUFFERS(task);
+    for (unsigned i = 0; i < n; ++i) {
+        const starpu_data_handle_t h = STARPU_TASK_GET_HANDLE(task, i);
+        bool again = false;
+        for (unsigned j = 0; j < i && !again; ++j) again = STARPU_TASK_GET_HANDLE(task, j) == h;
+        const auto mode = STARPU_TASK_GET_MODE(task, i);
+        if (again || mode & (STARPU_SCRATCH | STARPU_REDUX)) continue;
+        f(h, mode);
+    }
+}
+// StarPU 1.4 counts what was prefetched for a task, and never evicts it for a prefetch until the task has run; but for
+// data that the task only writes it forgets to count down. So for such a task its inputs are asked for one by one.
+inline void prefetch(starpu_task* task, unsigned node) {
+    bool only_writes = false;
+    each_handle(task, [&](starpu_data_handle_t, starpu_data_access_mode mode) {
+        only_writes = only_writes || !(mode & STARPU_R);
+    });
+    if (!only_writes) starpu_prefetch_task_input_on_node_prio(task, node, task->priority);
+    else
+        each_handle(task, [&](starpu_data_handle_t h, starpu_data_access_mode mode) {
+            if (mode & STARPU_R) starpu_data_prefetch_on_node_prio(h, node, 1, task->priority);
+        });
+}
+
 // P: name, description, `void push(starpu_task*)`, `starpu_task* pop(unsigned worker)`; if it wants them, too,
 // `void submitted(starpu_task*)` before a task is ready and `void done(starpu_task*)` at its end, maybe in a thread
 // that is no worker's. All lock for themselves.

@@ -3,7 +3,6 @@
 #include <starpu.h>
 
 #include <algorithm>
-#include <map>
 
 #include "core/plan.h"
 #include "core/runtime.h"
@@ -27,7 +26,9 @@ std::string first_written(const Plan& plan, const TaskSpec& t) {
 
 }  // namespace
 
-Trace::Trace(size_t events_per_worker) : peak_(starpu_memory_nodes_get_count()) {
+Trace::Trace(size_t events_per_worker)
+    : peak_(starpu_memory_nodes_get_count()),
+      link_capacity_(events_per_worker * size_t(std::max(1, starpu_bus_get_count()))) {
     for (unsigned w = 0; w < starpu_worker_get_count(); ++w) {
         rings_.push_back(std::make_unique<Ring>());
         rings_.back()->capacity = events_per_worker;
@@ -51,6 +52,19 @@ void Trace::task(const TaskEvent& e) {
     ++ring.next;
 }
 
+void Trace::link(const LinkEvent& e) {
+    std::lock_guard lock(mutex_);
+    add_link(e);
+}
+
+void Trace::add_link(const LinkEvent& e) {
+    link_bytes_[{e.from, e.to}] += e.bytes;
+    if (link_capacity_ == 0) return;
+    if (links_.size() < link_capacity_) links_.push_back(e);
+    else links_[next_link_ % link_capacity_] = e;
+    ++next_link_;
+}
+
 // StarPU has no hook for a transfer, only counters per bus, which reading resets.
 void Trace::sample_links(bool at_once) {
     constexpr double apart_us = 200;
@@ -61,7 +75,7 @@ void Trace::sample_links(bool at_once) {
     for (int bus = 0; bus < starpu_bus_get_count(); ++bus) {
         starpu_profiling_bus_info info;
         if (starpu_bus_get_profiling_info(bus, &info) != 0 || info.transferred_bytes <= 0) continue;
-        links_.push_back(
+        add_link(
             {last_sample_us_, now, starpu_bus_get_src(bus), starpu_bus_get_dst(bus), int64_t(info.transferred_bytes)});
     }
     last_sample_us_ = now;
@@ -81,10 +95,8 @@ std::vector<int64_t> Trace::peak_memory_bytes() const {
 
 std::vector<std::array<int64_t, 3>> Trace::link_bytes() const {
     std::lock_guard lock(mutex_);
-    std::map<std::pair<int, int>, int64_t> sum;
-    for (const LinkEvent& e : links_) sum[{e.from, e.to}] += e.bytes;
     std::vector<std::array<int64_t, 3>> all;
-    for (const auto& [pair, bytes] : sum) all.push_back({pair.first, pair.second, bytes});
+    for (const auto& [pair, bytes] : link_bytes_) all.push_back({pair.first, pair.second, bytes});
     return all;
 }
 
@@ -101,13 +113,20 @@ TraceData Trace::data(const std::vector<const Plan*>& plans) const {
                   [](const TaskEvent& a, const TaskEvent& b) { return a.end_us < b.end_us; });
         d.dropped += int64_t(ring.next - ring.events.size());
     }
-    // Rings that are full begin at different times; before the latest of them the picture would lie about idle workers.
-    double first_us = 0;
+    std::lock_guard lock(mutex_);
+    d.links = links_;
+    std::sort(d.links.begin(), d.links.end(),
+              [](const LinkEvent& a, const LinkEvent& b) { return a.start_us < b.start_us; });
+    d.dropped += int64_t(next_link_ - links_.size());
+    // Rings that are full begin at different times; before the latest of them the picture would lie about idle workers
+    // and links.
+    double first_us = next_link_ > links_.size() ? d.links.front().start_us : 0;
     for (size_t w = 0; w < rings_.size(); ++w)
         if (rings_[w]->next > rings_[w]->events.size() && !d.tasks[w].empty())
             first_us = std::max(first_us, d.tasks[w].front().fetch_us);
     for (auto& events : d.tasks)
         d.dropped += int64_t(std::erase_if(events, [&](const TaskEvent& e) { return e.fetch_us < first_us; }));
+    d.dropped += int64_t(std::erase_if(d.links, [&](const LinkEvent& e) { return e.start_us < first_us; }));
     for (unsigned n = 0; n < peak_.size(); ++n) d.nodes.push_back(node_name(n));
     for (const Plan* plan : plans) {
         auto& tasks = d.plans.emplace_back();
@@ -115,11 +134,6 @@ TraceData Trace::data(const std::vector<const Plan*>& plans) const {
             tasks.push_back(
                 {t.codelet->name, plan->nodes[size_t(t.node)].layer, first_written(*plan, t), t.cost.flops});
     }
-    std::lock_guard lock(mutex_);
-    std::copy_if(links_.begin(), links_.end(), std::back_inserter(d.links),
-                 [&](const LinkEvent& e) { return e.start_us >= first_us; });
-    std::sort(d.links.begin(), d.links.end(),
-              [](const LinkEvent& a, const LinkEvent& b) { return a.start_us < b.start_us; });
     return d;
 }
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -20,7 +21,7 @@ struct TaskEvent {
     int64_t step = 0;          // counts submissions of the executor
     int64_t memory_bytes = 0;  // in use on the worker's memory node at the end
 };
-struct LinkEvent {
+struct LinkEvent {  // the sum of what went over a link in that time
     double start_us = 0, end_us = 0;
     int32_t from = 0, to = 0;  // memory nodes
     int64_t bytes = 0;
@@ -46,7 +47,6 @@ struct TraceData {
     std::vector<std::vector<Task>> plans;       // [plan][task]
     std::vector<std::vector<TaskEvent>> tasks;  // [worker], by end
     std::vector<LinkEvent> links;               // by start
-    bool exact_links = false;                   // false: a link event sums the transfers of one step
     int64_t dropped = 0;                        // events that the rings had no place for any more: the oldest
 };
 
@@ -59,6 +59,8 @@ class Trace {
 
     // From the worker that ran the task; each worker writes its own ring only.
     void task(const TaskEvent&);
+    // What went over a link; as many are kept as tasks of a worker, for every link.
+    void link(const LinkEvent&);
     // Adds what has gone over each bus since the last sample as one event per pair of nodes; samples are at least 200
     // us apart, unless the counters are wanted at once.
     void sample_links(bool at_once = false);
@@ -70,10 +72,13 @@ class Trace {
 
  private:
     struct Ring;
+    void add_link(const LinkEvent&);  // under the mutex
     std::vector<std::unique_ptr<Ring>> rings_;
     std::vector<std::atomic<int64_t>> peak_;
     mutable std::mutex mutex_;
-    std::vector<LinkEvent> links_;
+    std::vector<LinkEvent> links_;  // a ring, too
+    size_t link_capacity_, next_link_ = 0;
+    std::map<std::pair<int, int>, int64_t> link_bytes_;  // of all that ever went from one node to another
     std::atomic<double> last_sample_us_ = 0;
 };
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
-#include <exception>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include "core/random.h"
+#include "core/threads.h"
 
 namespace tessera {
 namespace {
@@ -18,22 +18,10 @@ constexpr int64_t block_elements = 1 << 18;  // read at once by each thread
 constexpr int64_t strip = 1024;              // columns of a block against which all vectors are held while in the cache
 constexpr int64_t lanes = 8;                 // independent sums; fixed, so that the compiler makes them vectors
 
-// body(part, begin, end) for contiguous parts of [0, count), each in a thread. The first part's exception is rethrown.
+// body(part, begin, end) for contiguous parts of [0, count), each in a thread.
 template <class Body>
 void in_parts(int64_t count, int64_t parts, Body body) {
-    std::vector<std::exception_ptr> failures(static_cast<size_t>(parts));
-    const auto run = [&](int64_t part) {
-        try {
-            body(part, count * part / parts, count * (part + 1) / parts);
-        } catch (...) { failures[size_t(part)] = std::current_exception(); }
-    };
-    {
-        std::vector<std::jthread> threads;
-        for (int64_t part = 1; part < parts; ++part) threads.emplace_back(run, part);
-        run(0);
-    }
-    for (const auto& failure : failures)
-        if (failure) std::rethrow_exception(failure);
+    in_threads(parts, [&](int64_t part) { body(part, count * part / parts, count * (part + 1) / parts); });
 }
 
 int64_t parts_for(int64_t pieces) {

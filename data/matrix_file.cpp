@@ -168,11 +168,6 @@ bool try_direct(int file, int64_t bytes) {
 }
 }  // namespace
 
-Descriptor::~Descriptor() {
-    if (value_ >= 0) close(value_);
-}
-int Descriptor::release() { return std::exchange(value_, -1); }
-
 MatrixReader::MatrixReader(const fs::path& path) : file_(opened(path)) {
     layout_ = layout_of(file_.value(), path.string());
 }

@@ -10,19 +10,6 @@
 
 namespace tessera {
 
-class Descriptor {  // closes itself
- public:
-    explicit Descriptor(int value = -1) : value_(value) {}
-    ~Descriptor();
-    Descriptor(const Descriptor&) = delete;
-    Descriptor& operator=(const Descriptor&) = delete;
-    int value() const { return value_; }
-    int release();
-
- private:
-    int value_;
-};
-
 struct MatrixLayout {
     std::string path;
     DType dtype = DType::f32;

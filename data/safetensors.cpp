@@ -211,15 +211,12 @@ SafetensorsHeader parse_safetensors(std::span<const uint8_t> file_start, int64_t
     return std::move(handler.header);
 }
 
-SafetensorsReader::Descriptor::~Descriptor() {
-    if (value >= 0) close(value);
-}
-
-SafetensorsReader::SafetensorsReader(const std::filesystem::path& path) : source_(path.string()) {
+SafetensorsReader::SafetensorsReader(const std::filesystem::path& path)
+    : source_(path.string()),
+      file_(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {  // a pipe must not block: it is refused below
     const std::string what = "cannot read " + shown(source_, 4096), hint = "is the path right, and the file readable?";
-    file_.value = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe must not block: it is refused below
     struct stat status {};
-    check_system(file_.value >= 0 && fstat(file_.value, &status) == 0, what, hint);
+    check_system(file_.value() >= 0 && fstat(file_.value(), &status) == 0, what, hint);
     if (!S_ISREG(status.st_mode)) throw Error(what + ": not a regular file", hint);
     std::vector<uint8_t> start(size_t(std::min<int64_t>(8, status.st_size)));
     read_at(0, start.data(), int64_t(start.size()));
@@ -236,7 +233,7 @@ const TensorRecord* SafetensorsReader::find(std::string_view name) const {
 
 void SafetensorsReader::read_at(int64_t offset, void* dest, int64_t bytes) const {
     for (auto* p = static_cast<char*>(dest); bytes > 0;) {
-        const ssize_t n = pread(file_.value, p, size_t(bytes), offset);
+        const ssize_t n = pread(file_.value(), p, size_t(bytes), offset);
         if (n < 0 && errno == EINTR) continue;
         check_system(n >= 0, "cannot read " + shown(source_, 4096), "is the disk sound?");
         if (n == 0) refuse(source_, concat("it ended at byte ", offset, " while being read"));

@@ -53,10 +53,6 @@ class SafetensorsReader {
 
  private:
     void read_at(int64_t offset, void* dest, int64_t bytes) const;
-    struct Descriptor {
-        int value = -1;
-        ~Descriptor();
-    };
     std::string source_;
     Descriptor file_;
     SafetensorsHeader header_;

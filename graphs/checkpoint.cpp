@@ -25,17 +25,18 @@ void Checkpoint::save(int64_t step, const std::string& note) {
             shadows_.push_back(&shadow_storage_.add({p->name, p->shape, p->dtype, p->grid, nullptr, false}));
             assign(g.param(*shadows_.back()), g.param(*p));
         }
-        plan_ = executor_.load(Plan(g));
+        plan_ = executor_.load(Plan(g), {.planned = false});
     }
+    const int64_t failures = executor_.failures();
     executor_.submit(plan_, {});
-    writing_ = std::async(std::launch::async, [this, step, note] { write(step, note); });
+    writing_ = std::async(std::launch::async, [=, this] { write(step, note, failures); });
 }
 
 void Checkpoint::wait() {
     if (writing_.valid()) writing_.get();
 }
 
-void Checkpoint::write(int64_t step, const std::string& note) {
+void Checkpoint::write(int64_t step, const std::string& note, int64_t failures_before) {
     auto metadata = facts_;
     metadata["step"] = std::to_string(step);
     if (!note.empty()) metadata["note"] = note;
@@ -47,7 +48,8 @@ void Checkpoint::write(int64_t step, const std::string& note) {
     for (const Param* p : shadows_) {
         row_major.resize(size_t(p->bytes()));
         executor_.read(*p, row_major.data());
-        if (executor_.failed()) return;  // the copies after a failure are not what they should be
+        // The copies after a failure are not what they should be, even if it has been thrown by now.
+        if (executor_.failures() != failures_before) return;
         file.write(p->name, row_major.data(), p->bytes());
     }
     file.commit();

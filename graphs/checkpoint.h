@@ -32,7 +32,7 @@ class Checkpoint {
     const std::filesystem::path& file() const { return file_; }
 
  private:
-    void write(int64_t step, const std::string& note);
+    void write(int64_t step, const std::string& note, int64_t failures_before);
 
     Executor& executor_;
     std::vector<const Param*> params_, shadows_;

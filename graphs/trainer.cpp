@@ -131,7 +131,7 @@ int Trainer::make_plan(const BatchSource& source, int64_t batch, bool training) 
         report(scale(loss, double(batch)), eval_loss_sink_);
         report(correct, eval_correct_sink_);
     }
-    return executor_.load(Plan(g), true);
+    return executor_.load(Plan(g), {.share = true});
 }
 
 int64_t Trainer::batch_of(int64_t step) const {

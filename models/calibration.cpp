@@ -17,8 +17,6 @@
 namespace tessera {
 namespace {
 
-constexpr int64_t least_samples = 10;  // what StarPU asks for
-
 // One distinct (codelet, footprint): a task that stands for all of them.
 struct Class {
     const Plan* plan;
@@ -166,7 +164,7 @@ class FolderLock {
     explicit FolderLock(const std::filesystem::path& folder)
         : descriptor_(open((folder / ".lock").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644)) {
         check_system(descriptor_ >= 0 && flock(descriptor_, LOCK_EX) == 0, "cannot lock '" + folder.string() + "'");
-        for (const auto& place : {folder, folder / "codelets" / "45"}) remove_stale_files(place);
+        for (const auto& place : {folder, folder / "bus", folder / "codelets" / "45"}) remove_stale_files(place);
     }
     ~FolderLock() { close(descriptor_); }
     FolderLock(const FolderLock&) = delete;
@@ -286,8 +284,10 @@ std::optional<double> remeasure(const Runtime& runtime, const std::vector<const 
                                 const std::string& codelet, uint32_t footprint, int implementation) {
     for (const Class& c : classes_of(plans)) {
         if (c.task->codelet->name != codelet || c.task->footprint != footprint) continue;
-        auto times =
-            Bench(c, {{ModelDevice{}, workers_of(runtime)[ModelDevice{}]}}, implementation, 12).run(runtime, step);
+        const auto workers = workers_of(runtime);
+        const auto cores = workers.find(ModelDevice{});
+        if (cores == workers.end()) return std::nullopt;
+        auto times = Bench(c, {*cores}, implementation, least_samples + 2).run(runtime, step);
         if (times.empty() || times.begin()->second.empty()) return std::nullopt;
         return median(times.begin()->second);
     }

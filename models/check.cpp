@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <cstdio>
 
 #include "core/error.h"
 #include "models/estimate.h"
@@ -57,9 +56,8 @@ std::vector<Spike> spikes(std::vector<const ModelEntry*> entries, std::vector<Ti
 class Check {
  public:
     Check(const Machine& machine, const CheckOptions& options) : machine_(machine), options_(options) {
-        again_ = !options.calibrate.empty()                               ? options.calibrate
-                 : machine.facts.command.starts_with("tessera calibrate") ? machine.facts.command
-                                                                          : "tessera calibrate --all";
+        recorded_ = machine.facts.command.starts_with("tessera calibrate");
+        again_ = recorded_ ? machine.facts.command : "tessera calibrate --all";
         if (const size_t at = again_.find(" --reset"); at != again_.npos) again_.erase(at, 8);
     }
 
@@ -69,14 +67,23 @@ class Check {
     }
 
  private:
-    std::string reset() const { return again_ + " --reset"; }
+    enum Reset : bool { keep, reset };  // what was measured enough
+
+    // What mends an entry, or a codelet's whole file.
+    std::string command(Reset r, const std::string& codelet, std::optional<uint32_t> footprint = {}) const {
+        const std::string flag = r == reset ? " --reset" : "";
+        if (options_.elsewhere) return "measure there" + (recorded_ ? ": " + again_ + flag : "");
+        const bool of_another = (footprint && !machine_.facts.entry(codelet, *footprint)) ||
+                                (options_.measures && !options_.measures(codelet, footprint));
+        return of_another ? "tessera calibrate" + flag + " with the command that runs it" : again_ + flag;
+    }
 
     void check_codelet(const std::string& codelet) {
         ModelFile model;
         try {
             model = machine_.model(codelet);
         } catch (const Error& e) {
-            findings_.push_back({"damaged", codelet, {}, 0, 0, e.what(), reset()});
+            findings_.push_back({"damaged", codelet, {}, 0, 0, e.what(), command(reset, codelet)});
             return;
         }
         if (source_state(machine_.facts, codelet) == SourceState::stale) {
@@ -88,7 +95,7 @@ class Check {
                                  0,
                                  facts.source + " has changed since it was measured (" + facts.hash + ", now " +
                                      find_codelet(codelet)->source_hash + ")",
-                                 again_});
+                                 command(keep, codelet)});
         }
         for (const ModelArch& arch : model.archs)
             for (size_t i = 0; i < arch.implementations.size(); ++i)
@@ -97,30 +104,28 @@ class Check {
 
     void check_entries(const std::string& codelet, const ModelDevice& device, int implementation,
                        const std::vector<ModelEntry>& entries) {
-        const auto add = [&](const char* kind, const ModelEntry& e, const std::string& what,
-                             const std::string& command) {
-            findings_.push_back({kind, codelet, device, implementation, e.footprint, what, command});
+        const auto add = [&](const char* kind, const ModelEntry& e, const std::string& what, Reset r = reset) {
+            findings_.push_back(
+                {kind, codelet, device, implementation, e.footprint, what, command(r, codelet, e.footprint)});
         };
         std::vector<const ModelEntry*> measured;
         std::vector<TimePoint> points;
         for (const ModelEntry& e : entries) {
             const EntryFacts* facts = machine_.facts.entry(codelet, e.footprint);
             if (facts && facts->on(device) != Origin::measured) continue;
-            if (e.samples < options_.samples)
+            if (e.samples < options_.samples && (facts || options_.elsewhere))
                 add("few samples", e, std::to_string(e.samples) + " of at least " + std::to_string(options_.samples),
-                    again_);
+                    keep);
             if (e.samples == 0) continue;
             if (e.mean_us >= options_.least_us && !(e.deviation_us <= options_.deviation * e.mean_us))
-                add("deviation", e, percent(e.deviation_us / e.mean_us) + " of a mean of " + number(e.mean_us) + " us",
-                    reset());
+                add("deviation", e, percent(e.deviation_us / e.mean_us) + " of a mean of " + number(e.mean_us) + " us");
             above_peak(codelet, device, e, add);
             drift(codelet, device, implementation, e, add);
             if (e.mean_us > 0) measured.push_back(&e), points.push_back(time_point(facts, e));
         }
         for (const Spike& s : spikes(std::move(measured), std::move(points), options_.spike))
             add("spike", *s.entry,
-                number(s.entry->mean_us) + " us, where the op's other sizes let expect " + number(s.expected_us),
-                reset());
+                number(s.entry->mean_us) + " us, where the op's other sizes let expect " + number(s.expected_us));
     }
 
     // Flops only: small tiles lie in a cache, whose bandwidth is above the memory's.
@@ -133,7 +138,7 @@ class Check {
         if (!(peak > 0) || !(flops > 0)) return;
         const double gflops = flops / e.mean_us * 1e-3;
         if (gflops > options_.above_peak * peak)
-            add("above peak", e, number(gflops) + " GFLOP/s, more than the peak of " + number(peak), reset());
+            add("above peak", e, number(gflops) + " GFLOP/s, more than the peak of " + number(peak));
     }
 
     // The hook measures on a CPU core where there is one: entries of other devices have nothing to be compared with.
@@ -145,13 +150,13 @@ class Check {
         if (now && e.mean_us >= options_.least_us && std::abs(*now / e.mean_us - 1) > options_.drift)
             add("drift", e,
                 number(*now) + " us now, " + number(e.mean_us) + " when measured (" + (*now > e.mean_us ? "+" : "-") +
-                    percent(std::abs(*now / e.mean_us - 1)) + ")",
-                reset());
+                    percent(std::abs(*now / e.mean_us - 1)) + ")");
     }
 
     const Machine& machine_;
     const CheckOptions& options_;
     std::string again_;
+    bool recorded_ = false;  // the machine's facts name a calibration
     std::vector<Finding> findings_;
 };
 

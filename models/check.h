@@ -17,8 +17,11 @@ struct CheckOptions {
     double above_peak = 1.05;
     double drift = 0.1;
     double least_us = 5;  // below, deviation and drift are those of the clock
-    int64_t samples = 10;
-    std::string calibrate;  // command that measures what is there; empty: as the machine's facts have it
+    int64_t samples = least_samples;
+    bool elsewhere = false;  // the machine is not this one: nothing of it can be measured here
+    // Does the calibration that the machine's facts name measure such tasks, of any size if none is given? Unset:
+    // nobody knows.
+    std::function<bool(const std::string& codelet, std::optional<uint32_t> footprint)> measures;
     Remeasure remeasure;
 };
 
@@ -29,10 +32,11 @@ struct Finding {
     int implementation = 0;
     uint32_t footprint = 0;
     std::string what;     // one line with the figures
-    std::string command;  // that mends it
+    std::string command;  // that mends it, or in words which one does
 };
 
-// Sorted by codelet; empty if nothing is suspicious. Estimates are not looked at: they claim nothing.
+// Sorted by codelet; empty if nothing is suspicious. Estimates are not looked at: they claim nothing. Rows of this
+// machine that no calibration has described come from runs: more runs give them the samples that they lack.
 std::vector<Finding> check_models(const Machine&, const CheckOptions& = {});
 
 // Share of the device's peak that an entry reaches: of its flops or of its bandwidth, whichever is larger. Nothing if

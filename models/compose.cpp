@@ -214,7 +214,7 @@ MachineFacts machine_facts(const ComposeOptions& o, const std::map<std::string, 
     facts.name = o.name, facts.date = o.date, facts.command = o.command;
     facts.derived = derived_text(o, sources);
     facts.description = "composed: " + facts.derived;
-    std::set<std::string> versions, codelets;
+    std::set<std::string> versions;
     for (const Place& p : places) {
         facts.devices.push_back(facts_of(p));
         if (p.source->machine && !p.source->machine->facts.starpu.empty())
@@ -224,17 +224,27 @@ MachineFacts machine_facts(const ComposeOptions& o, const std::map<std::string, 
     return facts;
 }
 
-// Takes `from` to `to`, which may hold a machine that is to be replaced.
+// Takes `from` to `to`, which may hold a machine that is to be replaced: that one goes when the new one is there.
 void move_into_place(const fs::path& from, const fs::path& to, bool replace) {
-    std::error_code failure;
-    if (fs::exists(to) && replace) {
+    std::error_code failure, ignored;
+    const bool replaces = replace && fs::exists(to);
+    const fs::path aside = to.string() + ".old-" + std::to_string(getpid());
+    if (replaces) {
         const bool machine = fs::is_directory(to) && (fs::is_empty(to) || fs::exists(to / "bus"));
         if (!machine) throw Error("'" + to.string() + "' is not a machine's folder, and is left alone");
-        fs::remove_all(to, failure);
+        fs::rename(to, aside, failure);
         if (failure) throw Error("cannot replace '" + to.string() + "': " + failure.message());
     }
     fs::rename(from, to, failure);
-    if (failure) throw Error("cannot write '" + to.string() + "': " + failure.message());
+    if (failure) {
+        if (replaces) fs::rename(aside, to, ignored);
+        throw Error("cannot write '" + to.string() + "': " + failure.message());
+    }
+    if (!replaces) return;
+    fs::remove_all(aside, failure);
+    if (failure)
+        throw Error("'" + to.string() + "' is replaced, but the old one cannot be removed: " + failure.message(),
+                    "remove '" + aside.string() + "'");
 }
 
 }  // namespace
@@ -244,8 +254,9 @@ ModelEntry scaled(ModelEntry e, double scale) {
     return e;
 }
 
-Machine compose(const ComposeOptions& o, const std::map<std::string, ComposeSource>& sources, const fs::path& out,
+Machine compose(const ComposeOptions& o, const std::map<std::string, ComposeSource>& sources, const fs::path& given,
                 bool replace) {
+    const fs::path out = given.filename().empty() ? given.parent_path() : given;  // or the temporary would lie inside
     std::vector<Place> places = places_of(o, sources);
     const int cores = cores_of(o, sources, int(places.size()));
     const Bus bus = bus_of(o, places, cores);

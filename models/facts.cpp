@@ -1,8 +1,7 @@
 // models/facts.cpp - tessera.json, the sidecar of a machine's model files: what StarPU's files do not say.
 #include <algorithm>
 #include <charconv>
-#include <cmath>
-#include <cstdio>
+#include <ctime>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -35,12 +34,6 @@ std::array<int64_t, 3> parse_tile(const std::string& text) {
     }
     if (at != end) throw std::invalid_argument("'" + text + "' is no tile");
     return tile;
-}
-
-std::string hex(uint32_t footprint) {
-    char text[16];
-    std::snprintf(text, sizeof text, "%08x", unsigned(footprint));
-    return text;
 }
 
 uint32_t parse_hex(const std::string& text) {
@@ -112,7 +105,7 @@ Json to_json(const MachineFacts& m) {
     for (const DeviceFacts& d : m.devices) devices.push_back(to_json(d));
     for (const auto& [name, c] : m.codelets) {
         Json entries = Json::object();
-        for (const auto& [footprint, e] : c.entries) entries[hex(footprint)] = to_json(e);
+        for (const auto& [footprint, e] : c.entries) entries[footprint_text(footprint)] = to_json(e);
         codelets[name] = {
             {"op", c.op}, {"dtype", c.dtype}, {"source", c.source}, {"hash", c.hash}, {"entries", entries}};
     }
@@ -208,6 +201,13 @@ const EntryFacts* MachineFacts::entry(const std::string& codelet, uint32_t footp
     if (c == codelets.end()) return nullptr;
     const auto e = c->second.entries.find(footprint);
     return e == c->second.entries.end() ? nullptr : &e->second;
+}
+
+std::string today() {
+    const std::time_t now = std::time(nullptr);
+    char text[16] = "";
+    std::strftime(text, sizeof text, "%Y-%m-%d", std::gmtime(&now));
+    return text;
 }
 
 MachineFacts read_facts(const fs::path& folder) {

@@ -1,9 +1,8 @@
 // models/machine.cpp - folders of machines: finding, opening, copying them.
 #include "models/machine.h"
 
-#include <unistd.h>
-
 #include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <set>
 
@@ -213,8 +212,21 @@ std::vector<std::string> set_damaged_aside(const Machine& machine) {
     return lines;
 }
 
+fs::path named_folder(const std::string& given, const std::string& flag) {
+    fs::path folder = fs::path(given).lexically_normal();
+    if (folder.filename().empty()) folder = folder.parent_path();
+    const std::string name = folder.filename();
+    const bool good = !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+        return std::isalnum(c) || c == '-' || c == '_';
+    });
+    if (!good)
+        throw UsageError(flag + " '" + given + "': '" + name + "' cannot be a machine's name",
+                         "letters, digits, - and _, up to 64 of them");
+    return folder;
+}
+
 void save_machine(const Machine& machine, const fs::path& folder) {
-    const std::string name = fs::absolute(folder / "").parent_path().filename().string();
+    const std::string name = folder.filename();
     const Models models = all_models(machine);
     std::error_code failure;
     for (const fs::path& part : {folder / "bus", folder / model_files}) {

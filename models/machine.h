@@ -50,6 +50,7 @@ struct MachineFacts {
     // What is known of one row of a model, or nullptr.
     const EntryFacts* entry(const std::string& codelet, uint32_t footprint) const;
 };
+std::string today();                                           // as `date` has it: 2024-05-31, in UTC
 MachineFacts read_facts(const std::filesystem::path& folder);  // empty facts if there is no tessera.json; Error if torn
 void write_facts(const std::filesystem::path& folder, const MachineFacts&);
 
@@ -109,7 +110,10 @@ Machine own_machine(const Config&);
 // Reads all files of its bus and models. What is damaged, as StarPU leaves it when it is killed while it writes, is
 // renamed to *.damaged, so that it is measured again. Returns a line for each.
 std::vector<std::string> set_damaged_aside(const Machine&);
-// The machine's bus, models and facts as perfmodels/NAME: `folder`'s last part is the name that they get.
+// A folder for a machine, normal and without a slash at its end. Its last part is the machine's name, in file names and
+// in STARPU_HOSTNAME, which holds 64 characters; UsageError naming `flag` if it cannot be one.
+std::filesystem::path named_folder(const std::string& given, const std::string& flag);
+// The machine's bus, models and facts in a named_folder(), whose name they get.
 void save_machine(const Machine&, const std::filesystem::path& folder);
 
 std::filesystem::path shipped_folder();  // perfmodels/ beside the program or where it was installed; may be empty

@@ -186,9 +186,7 @@ std::string implementation_text(const ModelDevice& device, const std::vector<Mod
     text += "# a\t\tb\t\tc\nnan            \tnan            \tnan            \n# not multiple-regression-base\n0\n";
     text += "# hash\t\tsize\t\tflops\t\tmean (us or J)\tdev (us or J)\tsum\t\tsum2\t\tn\n";
     for (const ModelEntry& e : entries) {
-        char hash[16];
-        std::snprintf(hash, sizeof hash, "%08x", unsigned(e.footprint));
-        text += std::string(hash) + "\t" + padded(e.bytes) + "\t";
+        text += footprint_text(e.footprint) + "\t" + padded(e.bytes) + "\t";
         for (const double v : {e.flops, e.mean_us, e.deviation_us, e.sum_us, e.sum2_us2}) text += padded(v) + "\t";
         text += std::to_string(e.samples) + "\n";
     }
@@ -219,6 +217,12 @@ std::optional<ModelDevice> parse_device(std::string_view name) {
     else if (kind != "cpu") return {};
     if (space == name.npos) return d.type == 0 ? std::optional(d) : std::nullopt;
     return parse(name.substr(space + 1), d.id) && d.id >= 0 ? std::optional(d) : std::nullopt;
+}
+
+std::string footprint_text(uint32_t footprint) {
+    char text[16];
+    std::snprintf(text, sizeof text, "%08x", unsigned(footprint));
+    return text;
 }
 
 ModelEntry entry_of(uint32_t footprint, int64_t bytes, double flops, const std::vector<double>& times_us) {

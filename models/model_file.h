@@ -21,6 +21,9 @@ struct ModelDevice {
 std::string name_of(const ModelDevice&);  // "cpu", "cuda 1"
 std::optional<ModelDevice> parse_device(std::string_view name);
 
+// What a row needs before StarPU uses it.
+inline constexpr int64_t least_samples = 10;
+
 struct ModelEntry {
     uint32_t footprint = 0;
     int64_t bytes = 0;  // of all tiles
@@ -29,6 +32,7 @@ struct ModelEntry {
     int64_t samples = 0;  // 0: StarPU saw the task once and left that time out
     bool operator==(const ModelEntry&) const = default;
 };
+std::string footprint_text(uint32_t);  // as the files have it: 8 hexadecimal digits
 // From times in microseconds: mean, standard deviation, sums.
 ModelEntry entry_of(uint32_t footprint, int64_t bytes, double flops, const std::vector<double>& times_us);
 

@@ -25,7 +25,7 @@ class List {
         for (unsigned worker : able)
             if (node >= 0 && int(starpu_worker_get_memory_node(worker)) == node) there.push_back(worker);
         const bool placed = !there.empty();
-        if (placed) starpu_prefetch_task_input_on_node_prio(task, unsigned(node), task->priority);
+        if (placed) prefetch(task, unsigned(node));
         {
             std::lock_guard lock(mutex_);
             // Equal keys stay in order of arrival.

@@ -28,32 +28,7 @@ constexpr int own_window = 64;       // planned tasks that are looked at where m
 constexpr int64_t spare_tiles = 1;   // of planned tasks, left free
 constexpr double unknown_us = 1000;  // a task without a time yet
 
-// Distinct handles of a task; `written`: those that it writes.
-template <class F>
-void each_handle(starpu_task* task, F&& f) {
-    const unsigned n = STARPU_TASK_GET_NBUFFERS(task);
-    for (unsigned i = 0; i < n; ++i) {
-        const Handle h = STARPU_TASK_GET_HANDLE(task, i);
-        bool again = false;
-        for (unsigned j = 0; j < i && !again; ++j) again = STARPU_TASK_GET_HANDLE(task, j) == h;
-        const auto mode = STARPU_TASK_GET_MODE(task, i);
-        if (again || mode & (STARPU_SCRATCH | STARPU_REDUX)) continue;
-        f(h, mode);
-    }
-}
 int64_t bytes_of(Handle h) { return int64_t(starpu_data_get_size(h)); }
-
-// StarPU 1.4 counts what was prefetched for a task, and never evicts it for a prefetch until the task has run; but for
-// data that the task only writes it forgets to count down. So for such a task its inputs are asked for one by one.
-void prefetch(starpu_task* task, unsigned node) {
-    bool only_writes = false;
-    each_handle(task, [&](Handle, starpu_data_access_mode mode) { only_writes = only_writes || !(mode & STARPU_R); });
-    if (!only_writes) starpu_prefetch_task_input_on_node_prio(task, node, task->priority);
-    else
-        each_handle(task, [&](Handle h, starpu_data_access_mode mode) {
-            if (mode & STARPU_R) starpu_data_prefetch_on_node_prio(h, node, 1, task->priority);
-        });
-}
 
 bool expected_on(Handle h, unsigned node) {
     int allocated = 0, valid = 0, requested = 0;

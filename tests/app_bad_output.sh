@@ -15,6 +15,8 @@ for flag in metrics plot dag; do
   bad "--$flag.*'file/x'" --$flag file/x
   bad "--$flag" --$flag "$(printf 'n%.0s' $(seq 300))"
 done
+expect_error 2 "two outputs .*'./x.svg'" "${command[@]}" --gantt x.svg --plot ./x.svg
+expect_error 2 "two outputs .*'x'" "${command[@]}" --metrics x --dag x
 bad "'file'" --checkpoint file
 bad "'file/x'" --checkpoint file/x
 mkdir -p ck/checkpoint.safetensors; bad "checkpoint.safetensors'" --checkpoint ck; rm -rf ck

@@ -37,7 +37,17 @@ more=$(json_value measured out.txt) there=$(json_value present out.txt)
 expect "another width measures what is new ($more beside $there)" test "$more" -gt 0 -a "$there" -gt 0
 expect "progress in a pipe is lines that name codelets" grep -qE '^calibrate: [a-z_0-9]+ \([0-9]+ of [0-9]+\)$' err.txt
 expect "no carriage return among them" not grep -q $'\r' err.txt
-expect "StarPU's own folder of the run is gone" test -z "$(find cache -maxdepth 1 -name 'calibrate-*')"
+expect "StarPU's own folder of the run is gone" test -z "$(find cache/scratch -mindepth 1 -type d)"
+
+# --- a product ---
+calibrate gemm --n 96 --tile 48 --quiet
+tiles=$(json_value measured out.txt)
+expect "a product's tasks are measured ($tiles)" test "$tiles" -gt 0
+calibrate gemm --n 96 --tile 48 --quiet
+expect "the second time it measures nothing" test "$(json_value measured out.txt)" = 0
+expect "and says what was there" test "$(json_value present out.txt)" = "$tiles"
+calibrate gemm --n 96 --tile 32 --quiet
+expect "other tiles are measured" test "$(json_value measured out.txt)" -gt 0
 
 # --- perfmodel ---
 expect_ok "${perfmodel[@]}" list --json && expect "list: JSON" last_line_is_json && expect "gemm_f32 is listed" grep -q '^gemm_f32 ' out.txt
@@ -60,6 +70,25 @@ code=0; "${perfmodel[@]}" check --json >out.txt 2>err.txt || code=$?
 expect "check ends with 0 or 1 ($code)" test $code -le 1
 expect "check: JSON" last_line_is_json
 
+# --- a command that can be typed again, and one that cannot be run any more ---
+calibrate "${small[@]}" --dag 'a b.dot'
+expect "a word with a space is kept in quotes" grep -qF "'a b.dot'" cache/machines/here/tessera.json
+for run in "env STARPU_NCPU=0" "env -u STARPU_NCUDA STARPU_NCPU=0"; do
+  # shellcheck disable=SC2086
+  code=0; $run "${perfmodel[@]}" check >out.txt 2>err.txt </dev/null || code=$?
+  expect "check without a core ($run) ends with 0 or 1 ($code)" test $code -le 1
+  expect "it looks at the models nonetheless" grep -q '^machine here: ' out.txt
+done
+code=0; STARPU_NCPU=0 "${perfmodel[@]}" check >out.txt 2>err.txt || code=$?
+expect "one note says that drift is not looked for" test "$(grep -c '^note: drift is not looked for, .*no worker' err.txt)" = 1 -a "$(wc -l <err.txt)" = 1
+
+# --- a folder that StarPU's variables name ---
+STARPU_PERF_MODEL_DIR=$scratch/elsewhere calibrate gemm --n 80 --tile 40 --quiet
+expect "results are where they say" test -e elsewhere/codelets/45/gemm_f32.here -a "$(json_value folder out.txt)" = "$scratch/elsewhere"
+expect_ok env STARPU_PERF_MODEL_DIR="$scratch/elsewhere" "${perfmodel[@]}" show gemm_f32 || true
+STARPU_PERF_MODEL_DIR=$scratch/elsewhere calibrate gemm --n 80 --tile 40 --quiet
+expect "nothing is measured twice" test "$(json_value measured out.txt)" = 0
+
 # --- --save, and what it is good for ---
 calibrate --save "$scratch/saved/mine" "${small[@]}"
 expect "--save names the files for its folder" test -e saved/mine/codelets/45/gemm_f32.mine
@@ -74,6 +103,7 @@ expect "train lists the known machines" grep -q '^hint: .*sirocco' err.txt
 touch file
 expect_error 1 "file/x" "$program" calibrate --save file/x "${small[@]}"
 expect_error 2 '--save' "$program" calibrate --save '' "${small[@]}"
+for bad in .. . x/.. 'a b'; do expect_error 2 "cannot be a machine's name" "$program" calibrate --save "$bad" "${small[@]}"; done
 
 # --- wrong use ---
 for value in 0 9 -1 x 1.5 99999999999999999999; do expect_error 2 '--samples' "$program" calibrate --samples="$value" "${small[@]}"; done
@@ -135,10 +165,10 @@ for ((round = 1; round <= 4; ++round)); do
 done
 calibrate "${small[@]}" --batch 36 && readable 'after the last kill'
 calibrate "${small[@]}" --batch 36 && expect "it is complete then" test "$(json_value measured out.txt)" = 0
-expect "temporary files and folders of the killed are gone" test -z "$(find killed -name '*.tmp-*' -o -name 'calibrate-*')"
+expect "temporary files and folders of the killed are gone" test -z "$(find killed -name '*.tmp-*' -o -path '*/scratch/*' -type d)"
 timeout -s INT 2 "$program" calibrate --reset "${small[@]}" >k.txt 2>&1 </dev/null || true
 readable 'after Ctrl-C'
-expect "Ctrl-C leaves no folder" test -z "$(find killed -name 'calibrate-*')"
+calibrate "${small[@]}" --batch 36 && expect "what Ctrl-C leaves goes with the next run" test -z "$(find killed -path '*/scratch/*' -type d)"
 
 # --- two at once, from nothing: neither takes the other's entries ---
 export TESSERA_CACHE=$scratch/both

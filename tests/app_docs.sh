@@ -21,7 +21,9 @@ expect_ok "$program" ops && {
     [[ $composed =~ \ $name:([a-z_0-9]*)\  ]] && want=${BASH_REMATCH[1]}
     [ -z "$want" ] || expect "'tessera ops' lists $name" grep -qE "^$want" ops.txt
   done
-  expect "every row has a formula" awk 'NR > 2 && NF < 4 { bad = 1 } END { exit bad }' ops.txt
+  expect "every op has a formula" awk '/^[^ ]/ && NF < 2 { bad = 1 } END { exit bad }' ops.txt
+  expect "every op has types and implementations" awk '/^ / { n += /CPU: / } /^[^ ]/ { m++ } END { exit !(m > 50 && n == m) }' ops.txt
+  expect "its lines fit a terminal" awk 'length($0) > 120 { bad = 1 } END { exit bad }' ops.txt
 }
 expect_ok "$program" ops --json && expect "ops --json is one array" grep -qE '^\[\{.*\}\]$' out.txt
 finish

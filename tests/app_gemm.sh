@@ -54,6 +54,7 @@ expect_ok "${gemm[@]}" --n 300 --host-memory 1M --swap swap --beta 2 --repeat 2 
 expect "C that is read and written comes out, too" test "$(stat -c %s kept.npy)" = $((128 + 300 * 300 * 4))
 expect_ok "${gemm[@]}" --n 300 --beta 2 --out memory.npy --tile 100 || true
 expect_ok "${gemm[@]}" --n 300 --tile 100 --dag dag.dot --dag-stats && expect "27 tasks" grep -q "27 tasks" out.txt
+expect_ok env -u STARPU_NCUDA "${gemm[@]}" --n 700 --compute tf32 --host-memory 2M --swap swap --verify || true
 expect "nothing is left in the swap folder" test -z "$(find swap -mindepth 1)"
 expect_error 1 "least that works" "${gemm[@]}" --n 4096 --tile 1024 --host-memory 4M --swap swap
 expect_error 1 "nodir" "${gemm[@]}" --n 700 --host-memory 2M --swap nodir
@@ -67,6 +68,8 @@ expect_error 2 "--m" "${gemm[@]}" --n 10 --m -1
 expect_error 2 "more bytes" "${gemm[@]}" --n 4611686018427387904
 expect_error 1 "allocating" "${gemm[@]}" --n 100000 --k 2000000
 expect_error 2 "--tile" "${gemm[@]}" --n 10 --tile 0
+expect_error 2 "--plain does not go with --host-memory" "${gemm[@]}" --n 700 --plain --host-memory 2M --swap swap
+expect_error 2 "two outputs .*'same'" "${gemm[@]}" --n 10 --out same --trace same
 expect_error 2 "--alpha" "${gemm[@]}" --n 10 --alpha nan
 expect_error 2 "tf32" "${gemm[@]}" --n 10 --compute tf16
 expect_error 2 "tf32" "${gemm[@]}" --n 10 --dtype f64 --compute tf32

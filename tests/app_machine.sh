@@ -30,6 +30,8 @@ expect_ok "${machine[@]}" --machine ./made
 expect_ok "${compose[@]}" --gpus 2xh100 --link 25GB/s --gpu-memory 80G --out published
 expect_error 1 "'made' is there already" "${compose[@]}" --gpus 1x$from --out made
 expect_ok "${compose[@]}" --gpus 1x$from --out made --force
+expect_ok "${compose[@]}" --gpus 1x$from --out made/ --force
+expect "a slash behind its name changes nothing" test "$(ls made/bus | wc -l)" = 6 -a -e made/tessera.json
 mkdir precious; touch precious/file
 expect_error 1 'not a machine.s folder' "${compose[@]}" --gpus 1x$from --out precious --force
 expect "it is left alone" test -f precious/file
@@ -56,7 +58,8 @@ expect_error 2 'without any device' "${compose[@]}" --out x
 expect_error 2 "cannot be a machine's name" "${compose[@]}" --gpus 1x$from --out 'a b'
 expect_error 1 'cannot write' "${compose[@]}" --gpus 1x$from --out /proc/x
 expect "nothing was made on the way" test ! -e x
-expect "nothing half-made stays" test -z "$(ls | grep tmp- || true)"
+for bad in .. . made/..; do expect_error 2 "cannot be a machine's name" "${compose[@]}" --gpus 1x$from --out $bad --force; done
+expect "nothing half-made stays" test -z "$(ls | grep -E 'tmp-|old-' || true)"
 
 # A machine whose files are damaged is refused before anything runs.
 damaged() { rm -rf bad; cp -r made bad; sed -i "$2" bad/bus/made."$1"; }
@@ -68,6 +71,13 @@ damaged config 's/^1 # Number of CUDA/2 # Number of CUDA/'
 expect_error 1 'names 1 CUDA devices' "$program" simulate --machine ./bad -- train mlp
 damaged platform.v4.xml '$d'
 expect_error 1 'cut off' "$program" simulate --machine ./bad -- train mlp
+# Copies of others that share the cache: who lives holds a lock.
+mkdir -p cache/scratch/{live,left,fresh,old}; touch cache/scratch/{live,left}/.in-use; touch -d '2 hours ago' cache/scratch/old
+expect_error 1 'cut off' flock cache/scratch/live/.in-use "$program" simulate --machine ./bad -- train mlp
+expect "a copy that somebody uses survives" test -d cache/scratch/live
+expect "one that nobody uses goes" test ! -e cache/scratch/left
+expect "one that is being made survives, unless that was long ago" test -d cache/scratch/fresh -a ! -e cache/scratch/old
+rm -r cache/scratch/live cache/scratch/fresh
 expect_error 2 "unknown machine 'nosuch'" "$program" simulate --machine nosuch -- train mlp
 expect_error 2 'has 4 GPUs' "$program" simulate --machine $from --gpus 5 -- train mlp
 expect_error 2 'of which 4 drive GPUs' "$program" simulate --machine $from --cpus 5 -- train mlp

@@ -24,6 +24,11 @@ if expect_ok "${train[@]}" --data digits:3000 --epochs 6 --hidden 128,64 --json;
   expect "one progress line per epoch" test "$(grep -c '^epoch ' err.txt)" = 6
   expect "piped progress has no carriage return or escape" sh -c '! grep -qE "$(printf "\r|\033")" err.txt out.txt'
 fi
+# Weights, gradients, momentum; a batch's images and activations.
+expect_ok "$program" train mlp --data digits:640 --hidden 512,512 --batch 64 --epochs 2 --momentum 0.9 --json --quiet
+tail -n 1 out.txt | sed 's/.*"peak_memory_bytes":{[^}]*"sum":\([0-9]*\).*/\1/' >peak.txt
+expect "live memory ($(cat peak.txt)) is at most 1.3 times what a step needs" awk -v parameters="$(json_value parameters out.txt)" \
+  '{ needed = 4 * (3 * parameters + 64 * (784 + 512 + 512 + 10)); exit !($1 > needed && $1 <= 1.3 * needed) }' peak.txt
 expect_ok "${small[@]}" --quiet && expect "--quiet has an empty stderr" test ! -s err.txt
 expect "without --json there is no JSON" sh -c '! grep -q "^{" out.txt'
 if command -v script >/dev/null; then  # on a terminal the bar is taken away at the end

@@ -29,6 +29,7 @@ expect_error 2 'subcommand|command' "$program"
 expect_error 2 "trian.*" "$program" trian mlp
 expect_error 2 "did you mean 'train'" "$program" trian mlp
 expect_error 2 'zzzzzzz' "$program" zzzzzzz
+expect_error 2 'known: .*train' "$program" help
 expect_error 2 "did you mean 'gemm'" "$program" bench gem
 expect_error 2 "network" "$program" train
 expect_error 2 "'extra'" "$program" train mlp extra
@@ -60,6 +61,7 @@ for value in cosine: cosine:-4 step:x constant:1.5 cosine:99999999999 :; do bad 
 for value in 0 -5 a 16, ,16 16,,16 '' 1.5 99999999999 '16 16' 16,0; do bad "--hidden '$value'" --hidden "$value"; done
 bad '--nesterov' --optimizer adam --nesterov
 bad '--nesterov' --momentum 0 --nesterov
+bad '--momentum is for sgd' --optimizer adam --momentum 0.5
 bad '--epochs' --epochs
 expect_error 1 'fc0.weight.*[0-9]{10,}' "$program" train mlp --data digits:200 --hidden 999999999  # 3 TB: not a crash
 

@@ -136,6 +136,8 @@ TEST(Suggestion, TheClosestKnownWordIfOneIsClose) {
     EXPECT_EQ(suggestion("egaer", {"eager", "dmda"}), "did you mean 'eager'?");
     EXPECT_EQ(suggestion("completely different", {"eager", "dmda"}), "");
     EXPECT_EQ(suggestion("x", {}), "");
+    EXPECT_EQ(suggestion("help", {"gemm", "train"}), "") << "three edits of four letters";
+    EXPECT_EQ(suggestion("trian", {"gemm", "train"}), "did you mean 'train'?");
     EXPECT_EQ(suggestion("xyz", {"abc"}), "");  // as many edits as letters is no likeness
 }
 

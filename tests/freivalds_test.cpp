@@ -5,11 +5,13 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <barrier>
 #include <cmath>
 #include <limits>
 
 #include "core/error.h"
 #include "core/random.h"
+#include "core/threads.h"
 #include "tests/child.h"
 
 namespace tessera {
@@ -304,6 +306,24 @@ TEST(ProductCheck, Misuse) {
     EXPECT_THROW(freivalds(x.product(), 0, 0), std::invalid_argument);
     EXPECT_THROW(rows_of(x.a.values.data(), 4, 5, DType::f32), std::invalid_argument);
     EXPECT_THROW(rows_of(x.a.values.data(), 5, 5, DType::u8), std::invalid_argument);
+}
+
+// A barrier would wait for ever for one that failed.
+TEST(Threads, TheFirstExceptionSurfacesAndNobodyWaitsForItsThread) {
+    std::barrier together(4);
+    std::atomic<int> ended = 0, failed = 0;
+    const auto body = [&](int64_t i) {
+        if (i % 2 == 1) throw Error("thread " + std::to_string(i));
+        together.arrive_and_wait();
+        ++ended;
+    };
+    const auto drop = [&](int64_t) { ++failed, together.arrive_and_drop(); };
+    try {
+        in_threads(4, body, drop);
+        FAIL() << "no error";
+    } catch (const Error& e) { EXPECT_STREQ(e.what(), "thread 1"); }
+    EXPECT_EQ(ended, 2);
+    EXPECT_EQ(failed, 2);
 }
 
 TEST(ProductCheck, AnErrorOfTheSourceSurfaces) {

@@ -313,8 +313,17 @@ TEST_F(MachineTest, WhatCannotBeComposed) {
     compose(o, sources, folder_ / "y", false);
     EXPECT_THROW(compose(o, sources, folder_ / "y", false), Error);
     EXPECT_NO_THROW(compose(o, sources, folder_ / "y", true));
+    EXPECT_NO_THROW(compose(o, sources, folder_ / "y" / "", true)) << "a slash at the end";
+    EXPECT_TRUE(fs::exists(folder_ / "y" / "bus" / "x.config"));
     for (const auto& entry : fs::directory_iterator(folder_))
-        EXPECT_EQ(entry.path().string().find(".tmp-"), std::string::npos) << "nothing half-made stays";
+        EXPECT_TRUE(entry.path().extension().empty()) << entry.path() << ": nothing half-made stays";
+}
+
+TEST(NamedFolder, ItsLastPartIsAName) {
+    for (const char* good : {"a/made", "a/made/", "a/./made//", "a/b/../made"})
+        EXPECT_EQ(named_folder(good, "--out"), "a/made");
+    for (const char* bad : {"", ".", "..", "../", "a/..", "/", "a b", "x.y"})
+        EXPECT_THROW(named_folder(bad, "--save"), UsageError) << bad;
 }
 
 }  // namespace

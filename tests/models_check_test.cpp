@@ -271,6 +271,38 @@ TEST_F(Poisoned, TooFewSamplesNeedNoReset) {
     EXPECT_EQ(finding().kind, "few samples") << "seen once, never timed";
 }
 
+TEST_F(Poisoned, WhatRunsHaveLeftIsFilledByRuns) {
+    m_.facts.codelets[gemm_f32.name].entries.erase(1);
+    entry(1).samples = 9;
+    EXPECT_TRUE(check().empty());
+    entry(1).deviation_us = entry(1).mean_us;
+    EXPECT_EQ(finding().kind, "deviation");
+    EXPECT_EQ(finding().command, "tessera calibrate --reset with the command that runs it") << "the last did not";
+}
+
+TEST_F(Poisoned, OnlyACommandThatMeasuresItMendsIt) {
+    m_.facts.command = "tessera calibrate train mlp";
+    entry(3).samples = 9;
+    CheckOptions options;
+    options.measures = [](const std::string& codelet, std::optional<uint32_t> footprint) {
+        return codelet == gemm_f32.name && footprint == 3u;
+    };
+    EXPECT_EQ(finding(options).command, "tessera calibrate train mlp");
+    options.measures = [](const std::string&, std::optional<uint32_t> footprint) { return footprint != 3u; };
+    EXPECT_EQ(finding(options).command, "tessera calibrate with the command that runs it");
+}
+
+TEST_F(Poisoned, AnotherMachineIsMeasuredThere) {
+    CheckOptions options;
+    options.elsewhere = true;
+    m_.facts.codelets[gemm_f32.name].entries.erase(1);
+    entry(1).samples = 9;
+    EXPECT_EQ(finding(options).kind, "few samples");
+    EXPECT_EQ(finding(options).command, "measure there");
+    m_.facts.command = "tessera calibrate train mlp";
+    EXPECT_EQ(finding(options).command, "measure there: tessera calibrate train mlp");
+}
+
 TEST_F(Poisoned, EstimatesClaimNothing) {
     entry(1).samples = 1, entry(2).mean_us *= 50, entry(3).deviation_us = 1e9, entry(8).mean_us = 1;
     for (auto& [footprint, e] : m_.facts.codelets[gemm_f32.name].entries) e.origin[cpu] = Origin::peaks;

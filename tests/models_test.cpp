@@ -1,7 +1,9 @@
 // Model files, facts and machines: what is written reads back equal, StarPU's own files parse, and a file that is cut
 // off, lies about its counts or is of another version gives one clear error.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <starpu.h>
+#include <sys/file.h>
 
 #include <atomic>
 #include <chrono>
@@ -205,6 +207,24 @@ TEST(Machine, TemporariesOfTheKilledGoWhenFactsAreChanged) {
     for (const fs::path& p : stale) EXPECT_FALSE(fs::exists(p)) << p;
     EXPECT_TRUE(fs::exists(alive));
     EXPECT_EQ(read_facts(scratch.path).description, "changed");
+}
+
+// A process of another host or container, which this one does not know, holds its file's lock.
+TEST(Machine, TemporariesOfOthersStayWhileTheyAreWritten) {
+    const Scratch scratch;
+    const fs::path theirs = scratch.path / "tessera.json.tmp-999999999";
+    {
+        write_file(theirs, "x");
+        const Descriptor held(open(theirs.c_str(), O_RDWR | O_CLOEXEC));
+        ASSERT_EQ(flock(held.value(), LOCK_EX), 0);
+        remove_stale_files(scratch.path);
+        EXPECT_TRUE(fs::exists(theirs));
+    }
+    AtomicFile writing(scratch.path / "ours");
+    const Descriptor ours(open((scratch.path / ("ours.tmp-" + std::to_string(getpid()))).c_str(), O_RDWR | O_CLOEXEC));
+    EXPECT_NE(flock(ours.value(), LOCK_EX | LOCK_NB), 0) << "whoever writes one holds it";
+    remove_stale_files(scratch.path);
+    EXPECT_FALSE(fs::exists(theirs));
 }
 
 TEST(ModelFile, LyingCountsAllocateNothing) {

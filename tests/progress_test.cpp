@@ -15,15 +15,16 @@ const ProgressState middle{3, 20, 45, 938, 1921, 18760, 0.1234, 0.9712, 12345, 8
 int64_t lines_in(const std::string& text) { return std::count(text.begin(), text.end(), '\n'); }
 
 TEST(ProgressLine, Plain) {
-    EXPECT_EQ(progress_line(middle, 0, true),
-              "epoch  3/20  step  45/938   10 %  loss    0.1234  accuracy  97.12 %  12.3k samples/s  85.2 GFLOP/s  "
-              "ETA 1m 03s");
+    EXPECT_EQ(
+        progress_line(middle, 0, true),
+        "epoch  3/20  step  45/938   10 % of all  loss    0.1234  accuracy  97.12 %  12.3k samples/s  85.2 GFLOP/s  "
+        "ETA 1m 03s");
 }
 
 TEST(ProgressLine, UnknownIsLeftOutButNotALostLoss) {
     ProgressState s;
     s.epoch = s.epochs = s.step = s.steps_in_epoch = s.done_steps = s.total_steps = 1;
-    EXPECT_EQ(progress_line(s, 0, false), "epoch 1/1  step 1/1  100 %  loss       nan");
+    EXPECT_EQ(progress_line(s, 0, false), "epoch 1/1  step 1/1  100 % of all  loss       nan");
 }
 
 TEST(ProgressLine, FitsEveryWidth) {
@@ -36,6 +37,8 @@ TEST(ProgressLine, FitsEveryWidth) {
     EXPECT_NE(progress_line(middle, 80, false).find("[#"), std::string::npos);
     EXPECT_NE(progress_line(middle, 80, true).find("▕█"), std::string::npos);
     EXPECT_NE(progress_line(middle, 80, false).find("ETA 1m 03s"), std::string::npos);
+    EXPECT_NE(progress_line(middle, 79, false).find(" 10 %  loss    0.1234  accuracy  97.12 %  ETA"), std::string::npos)
+        << "without its steps beside it no word is needed to say what the share is of";
 }
 
 TEST(ProgressLine, BarFills) {
@@ -118,7 +121,8 @@ TEST(EpochLine, ColumnsStayAligned) {
     const std::string b = epoch_line({10, 10, 1e-4, 1, 1, "test", 123456, 1234.5, 8});
     EXPECT_EQ(a,
               "epoch  1/10  loss    2.3000  accuracy   9.99 %  test  10.00 %    900 samples/s   8.5 GFLOP/s  1m 00s");
-    EXPECT_EQ(b, "epoch 10/10  loss  1.00e-04  accuracy 100.00 %  test 100.00 %   123k samples/s  1234 GFLOP/s  8.0 s");
+    EXPECT_EQ(b,
+              "epoch 10/10  loss  1.00e-04  accuracy 100.00 %  test 100.00 %   123k samples/s  1234 GFLOP/s  8.00 s");
 }
 
 TEST(Human, Bytes) {
@@ -135,10 +139,10 @@ TEST(Human, Bytes) {
 
 TEST(Human, Seconds) {
     const std::pair<double, const char*> cases[] = {
-        {0, "0 us"},      {12e-6, "12 us"},  {0.0123, "12 ms"},        {0.9996, "1.0 s"}, {3.21, "3.2 s"},
-        {9.96, "10 s"},   {42.4, "42 s"},    {59.6, "1m 00s"},         {63, "1m 03s"},    {3599.7, "1h 00m"},
-        {7500, "2h 05m"}, {86399, "1d 00h"}, {3.17 * 86400, "3d 04h"}, {-63, "-1m 03s"},  {NAN, "-"},
-        {INFINITY, "-"}};
+        {0, "0 us"},        {12e-6, "12.0 us"},       {4.536e-3, "4.54 ms"}, {0.0123, "12.3 ms"}, {999.6e-6, "1.00 ms"},
+        {0.1234, "123 ms"}, {0.9996, "1.00 s"},       {3.21, "3.21 s"},      {9.96, "9.96 s"},    {9.996, "10 s"},
+        {42.4, "42 s"},     {59.6, "1m 00s"},         {63, "1m 03s"},        {3599.7, "1h 00m"},  {7500, "2h 05m"},
+        {86399, "1d 00h"},  {3.17 * 86400, "3d 04h"}, {-63, "-1m 03s"},      {NAN, "-"},          {INFINITY, "-"}};
     for (const auto& [seconds, text] : cases) EXPECT_EQ(human_seconds(seconds), text) << seconds;
 }
 
@@ -147,6 +151,11 @@ TEST(Human, Count) {
         {0, "0"},          {999, "999"},  {999.7, "1.0k"},     {12345, "12.3k"}, {61706, "61.7k"}, {61100840, "61.1M"},
         {999'960, "1.0M"}, {4e9, "4.0G"}, {138357544, "138M"}, {NAN, "-"}};
     for (const auto& [count, text] : cases) EXPECT_EQ(human_count(count), text) << count;
+}
+
+TEST(Human, Grouped) {
+    for (const auto& [count, text] : {std::pair{0, "0"}, {999, "999"}, {1000, "1,000"}, {1234567, "1,234,567"}})
+        EXPECT_EQ(grouped(count), text);
 }
 
 TEST(Human, Power) {

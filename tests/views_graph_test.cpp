@@ -176,7 +176,7 @@ TEST(ViewsExecutor, FollowBufferedValues) {
         ExecutorOptions options;
         options.steps_in_flight = in_flight;
         Executor executor(runtime, options);
-        const int plan = executor.load(Plan(g), true);
+        const int plan = executor.load(Plan(g), {.share = true});
         for (int64_t s = 0; s < 4; ++s) {
             Step step;
             step.number = s, step.batch = order.data() + 2 * s;
