@@ -12,9 +12,9 @@
 namespace tessera {
 namespace {
 
-// Between two tasks on a GPU: StarPU's own work and the launch. Simulated ones take so long; on a GPU it is to be
-// measured.
-constexpr double gpu_gap_s = 6.5e-6;
+// Between two tasks on a GPU: StarPU's own work and the launch, and what it does for each tile. Simulated ones take so
+// long; on a GPU it is to be measured.
+constexpr double gpu_gap_s = 3.1e-6, gpu_gap_per_tile_s = 1e-6;
 
 // Kinds: the cores, and every GPU.
 Devices devices_of_workers(const std::vector<WorkerInfo>& workers, const Machine& machine) {
@@ -61,11 +61,12 @@ ListScheduler list_scheduler(const Runtime& runtime, const Plan& plan, const Mac
     };
     for (size_t i = 0; i < plan.tasks.size(); ++i) {
         const CodeletInfo& codelet = *plan.tasks[i].codelet;
+        const double gpu_gap = gpu_gap_s + gpu_gap_per_tile_s * double(plan.tasks[i].tiles.size());
         for (size_t k = 0; k < times.size(); ++k) {
             const bool can = kinds.contains(int(k)) && !(k == 0 ? codelet.cpu : codelet.cuda).empty();
             times[k].push_back(!can                ? INFINITY
                                : codelet.host_only ? 0
-                                                   : (k > 0 ? gpu_gap_s : 0) + seconds(i, kinds[int(k)]));
+                                                   : (k > 0 ? gpu_gap : 0) + seconds(i, kinds[int(k)]));
         }
     }
     return {plan, std::move(times), std::move(devices), ordered};
