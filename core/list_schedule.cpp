@@ -12,6 +12,7 @@
 namespace tessera {
 
 constexpr double never = std::numeric_limits<double>::infinity();
+constexpr int warm_steps = 2;  // after which tiles lie where every further step leaves them, and steps overlap evenly
 
 // What time it is where: of workers, of the two directions of every memory, of shared links, of tiles in every memory.
 struct ListScheduler::Clock {
@@ -157,10 +158,10 @@ void ListScheduler::run(Clock& c, int task, int worker) const {
     }
 }
 
-double ListScheduler::step_seconds(const Placement& p, int warm) const {
+double ListScheduler::step_seconds(const Placement& p) const {
     Clock clock(plan_, devices_);
     double before = 0;
-    for (int step = 0; step <= warm; ++step) {
+    for (int step = 0; step <= warm_steps; ++step) {
         before = clock.end;
         for (int t : p.order) run(clock, t, p.worker[size_t(t)]);
     }
@@ -174,7 +175,7 @@ Placement ListScheduler::greedy(const Choice& choice) const {
     Placement p{0, std::vector<int>(rank.size()), order_by(rank)};
     const auto may = [&](int w) { return choice.allowed.empty() || choice.allowed[size_t(w)]; };
     Clock clock(plan_, devices_);
-    for (int step = 0; step < 2; ++step)  // the second knows where weights are kept
+    for (int step = 0; step < warm_steps; ++step)  // the second knows where weights are kept
         for (int t : p.order) {
             int best = -1;
             double least = never;
@@ -255,7 +256,7 @@ Placement ListScheduler::annealed(Placement start, int tries, uint64_t seed) con
             for (size_t t = first; t < end; ++t)
                 if (runs_on(to, int(t))) next.worker[t] = to;
         }
-        next.step_s = step_seconds(next, 1);
+        next.step_s = step_seconds(next);
         const double still = warmth * now.step_s * (1 - double(i) / tries);
         if (next.step_s >= now.step_s - still * std::log(1 - uniform())) continue;
         now = std::move(next), rank = std::move(next_rank);

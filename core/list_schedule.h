@@ -52,9 +52,8 @@ class ListScheduler {
 
     // Tasks by their longest path to the end, none before what it waits for.
     std::vector<int> by_rank() const { return order_by(ranks_); }
-    // Of given workers, tasks in a given order: what a step adds after `warm` others. After the first, tiles lie where
-    // every further step leaves them; after the second, steps overlap as they go on doing.
-    double step_seconds(const Placement&, int warm = 2) const;
+    // Of given workers, tasks in a given order.
+    double step_seconds(const Placement&) const;
 
  private:
     struct Clock;
