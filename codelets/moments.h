@@ -24,15 +24,16 @@ struct Moments {
 // Of columns j0 ... j0 + cols of x, into arrays: in chunks of rows that stay in cache for the second pass over them.
 template <class T, class C = Compute<T>>
 void column_moments(In<T> x, int64_t j0, int64_t cols, C* mean, C* m2) {
-    C sum[columns_at_once], squares[columns_at_once];
+    C first[columns_at_once], sum[columns_at_once], squares[columns_at_once];
     const int64_t most = rows_at_once<T>(cols);
     for (int64_t i0 = 0; i0 < x.rows; i0 += most) {
         const int64_t rows = std::min(most, x.rows - i0), ld = x.ld;
         const T* from = x.row(i0) + j0;
         std::fill_n(sum, cols, C(0));
         std::fill_n(squares, cols, C(0));
-        sum_columns(rows, cols, sum, [=](int64_t i, int64_t j) { return C(from[i * ld + j]); });
-        for (int64_t j = 0; j < cols; ++j) sum[j] /= C(rows);
+        std::copy_n(from, cols, first);  // sums of distances from it stay small where the mean is large
+        sum_columns(rows, cols, sum, [&](int64_t i, int64_t j) { return C(from[i * ld + j]) - first[j]; });
+        for (int64_t j = 0; j < cols; ++j) sum[j] = first[j] + sum[j] / C(rows);
         sum_columns(rows, cols, squares, [&](int64_t i, int64_t j) {
             const C d = C(from[i * ld + j]) - sum[j];
             return d * d;

@@ -248,7 +248,7 @@ TEST(BatchNormValues, VarianceFarFromZero) {
         const Statistics s = of(x, rows);
         for (int64_t j = 0; j < 3; ++j) {
             const Column c = statistics(x, j);
-            EXPECT_NEAR(s.mean(0, j), c.mean, 2e-4);
+            EXPECT_NEAR(s.mean(0, j), c.mean, 1.5e-4);  // 2.5 units in the last place
             EXPECT_NEAR(s.variance(0, j), c.variance * 20011 / 20010, 2e-5);
         }
     }
