@@ -13,8 +13,8 @@ namespace tessera {
 namespace {
 
 // Between two tasks on a GPU: StarPU's own work and the launch, and what it does for each tile. Simulated ones take so
-// long; on a GPU it is to be measured.
-constexpr double gpu_gap_s = 3.1e-6, gpu_gap_per_tile_s = 1e-6;
+// long; on a GPU it is to be measured. The same for what a transfer takes beyond the link's latency.
+constexpr double gpu_gap_s = 3.1e-6, gpu_gap_per_tile_s = 1e-6, transfer_gap_s = 8e-6;
 
 // Kinds: the cores, and every GPU.
 Devices devices_of_workers(const std::vector<WorkerInfo>& workers, const Machine& machine) {
@@ -30,7 +30,7 @@ Devices devices_of_workers(const std::vector<WorkerInfo>& workers, const Machine
         auto& speed = d.bytes_per_s.emplace_back();
         auto& ways = d.links.emplace_back();
         for (unsigned to = 0; to < nodes; ++to) {
-            latency.push_back(from == to ? 0 : 1e-6 * starpu_transfer_latency(from, to));
+            latency.push_back(from == to ? 0 : transfer_gap_s + 1e-6 * starpu_transfer_latency(from, to));
             speed.push_back(from == to ? INFINITY : 1e6 * starpu_transfer_bandwidth(from, to));
             ways.push_back(from == to ? std::vector<int>{} : links_between(links, from, to));
         }
