@@ -59,7 +59,8 @@ void add_train_flags(CLI::App& app, TrainFlags& f) {
     app.add_option("--lr", f.learning_rate, "Learning rate; default 0.1 for sgd, 0.001 for adam and adamw")
         ->check(positive_number())
         ->group("Training");
-    app.add_option("--momentum", f.momentum, "For sgd; default 0.9")->group("Training");
+    app.add_option("--momentum", f.momentum, "For sgd; default " + fixed(OptimizerOptions{}.momentum, 1))
+        ->group("Training");
     app.add_flag("--nesterov", f.optimizer.nesterov, "For sgd")->group("Training");
     app.add_option("--weight-decay", f.weight_decay,
                    "L2 for sgd and adam, decoupled for adamw; default 0, for adamw 0.01")

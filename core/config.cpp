@@ -105,8 +105,8 @@ std::string environment_page() {
         "`TESSERA_*` name or a bad value is an\nerror. StarPU's own variables (`STARPU_SCHED`, `STARPU_NCPU`, "
         "`STARPU_NCUDA`, `STARPU_LIMIT_CUDA_MEM`, ...) are passed\nthrough and mean what StarPU's manual says; a "
         "misspelt `STARPU_SCHED`, which StarPU only warns about, is an error here.\nWhere you set none, Tessera "
-        "chooses "
-        "a policy (`list` without a GPU; with GPUs `reuse` for `gemm` and under\n`--gpu-memory`, `list` where this "
+        "chooses a policy (`list` without a GPU; with GPUs `reuse` for `gemm` and under\n`--gpu-memory`, `list` where "
+        "this "
         "machine's models let tasks be placed ahead of time, else `dmdas`) and\n`STARPU_SILENT=1`, and keeps StarPU's "
         "files in its cache folder.\n\n"
         "| variable | value | default | meaning |\n|---|---|---|---|\n";

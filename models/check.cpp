@@ -113,7 +113,7 @@ class Check {
         for (const ModelEntry& e : entries) {
             const EntryFacts* facts = machine_.facts.entry(codelet, e.footprint);
             if (facts && facts->on(device) != Origin::measured) continue;
-            if (e.samples < options_.samples && (facts || options_.elsewhere))
+            if (e.samples < options_.samples)
                 add("few samples", e, std::to_string(e.samples) + " of at least " + std::to_string(options_.samples),
                     keep);
             if (e.samples == 0) continue;

@@ -35,8 +35,7 @@ struct Finding {
     std::string command;  // that mends it, or in words which one does
 };
 
-// Sorted by codelet; empty if nothing is suspicious. Estimates are not looked at: they claim nothing. Rows of this
-// machine that no calibration has described come from runs: more runs give them the samples that they lack.
+// Sorted by codelet; empty if nothing is suspicious. Estimates are not looked at: they claim nothing.
 std::vector<Finding> check_models(const Machine&, const CheckOptions& = {});
 
 // Share of the device's peak that an entry reaches: of its flops or of its bandwidth, whichever is larger. Nothing if
