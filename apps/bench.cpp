@@ -2,6 +2,7 @@
 // what a trace costs. Compared runs are interleaved; medians of the ratios are printed.
 #include <sched.h>
 #include <starpu.h>
+#include <CLI/CLI.hpp>
 
 #include <cstdlib>
 #include <functional>

@@ -1,6 +1,7 @@
 // tessera bench interop NETWORK: what running independent ops side by side wins. A training step and a forward pass of
 // made-up data, op after op (--serial) and as they come, interleaved; then the step on other machines, simulated.
 #include <starpu.h>
+#include <CLI/CLI.hpp>
 
 #include <cstdio>
 #include <iostream>

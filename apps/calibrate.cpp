@@ -2,6 +2,7 @@
 // keeps it with this machine's performance models. calibrate --all: the same for every op at its declared sizes.
 #include <starpu.h>
 #include <unistd.h>
+#include <CLI/CLI.hpp>
 
 #include <algorithm>
 #include <chrono>

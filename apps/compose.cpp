@@ -1,5 +1,6 @@
 #include "apps/compose.h"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
 #include <iostream>

@@ -2,6 +2,7 @@
 #include "apps/gemm.h"
 
 #include <starpu.h>
+#include <CLI/CLI.hpp>
 
 #include <cmath>
 #include <iostream>

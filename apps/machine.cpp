@@ -1,6 +1,7 @@
 // tessera machine: what this machine is and how fast, and whether that can be right; with --machine what is known about
 // another one. machine list, machine compose.
 #include <starpu.h>
+#include <CLI/CLI.hpp>
 
 #include <cmath>
 #include <iostream>

@@ -2,6 +2,7 @@
 // Exit 0, 1 (failure: one line says what and a hint says what to do), 2 (usage).
 #include <starpu.h>  // under simulation it renames main
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <iostream>
 #include <tuple>

@@ -1,5 +1,6 @@
 // tessera networks: what can be trained, with parameters, work and the shape of its task graph: T1, Tinf and width of a
 // forward pass and of a training step, of one batch that is one tile. Nothing is run.
+#include <CLI/CLI.hpp>
 #include <iostream>
 #include <nlohmann/json.hpp>
 

@@ -1,4 +1,5 @@
 // tessera ops: every codelet with formula, type, implementations. tessera environment: the page about variables.
+#include <CLI/CLI.hpp>
 #include <iostream>
 #include <nlohmann/json.hpp>
 

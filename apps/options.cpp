@@ -1,6 +1,7 @@
 #include "apps/options.h"
 
 #include <unistd.h>
+#include <CLI/CLI.hpp>
 
 #include <algorithm>
 #include <cctype>

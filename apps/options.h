@@ -1,6 +1,6 @@
 // apps/options.h - flags that all programs share, and how the library's strings become values.
 #pragma once
-#include <CLI/CLI.hpp>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -8,6 +8,11 @@
 #include "core/executor.h"
 #include "core/runtime.h"
 #include "core/trace.h"
+
+namespace CLI {
+class App;
+class Validator;
+}  // namespace CLI
 
 namespace tessera {
 

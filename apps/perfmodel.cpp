@@ -2,6 +2,7 @@
 // them.
 #include "apps/calibrate.h"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <iostream>
 #include <nlohmann/json.hpp>

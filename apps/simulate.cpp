@@ -4,6 +4,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <CLI/CLI.hpp>
 
 #include <cstdlib>
 #include <cstring>
@@ -32,7 +33,7 @@ fs::path simulator() {
     const fs::path folder = program_folder();
     for (const char* place : {"../libexec/tessera-sim", "../sim/tessera-sim"})
         if (access((folder / place).c_str(), X_OK) == 0) return fs::weakly_canonical(folder / place);
-    throw Error("tessera-sim, which runs simulations, is not built", "tools/build sim");
+    throw Error("tessera-sim, which runs simulations, is not built", "tools/deps sim && tools/build --program sim");
 }
 
 // A folder that stays, for --keep.

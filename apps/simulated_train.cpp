@@ -1,6 +1,7 @@
 // tessera-sim train NETWORK: the plan of a training step on a simulated machine. Bodies do not run, no data is read;
 // printed is what does not depend on values.
 #include <starpu.h>
+#include <CLI/CLI.hpp>
 
 #ifdef STARPU_SIMGRID
 #include <iostream>

@@ -4,6 +4,7 @@
 
 #ifndef STARPU_SIMGRID  // there it is that of simulated_train.cpp
 #include <unistd.h>
+#include <CLI/CLI.hpp>
 
 #include <chrono>
 #include <cmath>

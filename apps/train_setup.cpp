@@ -1,5 +1,6 @@
 #include "apps/train_setup.h"
 
+#include <CLI/CLI.hpp>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -228,7 +229,7 @@ void TrainSetup::plan(Plan& plan) {
     models = complete_models(*machine, {&plan}, devices_of(runtime), "tessera calibrate train " + flags.network);
 #endif
     if (!machine || runtime.policy() != "list" || flags.common.serial || flags.schedules == 0) return;
-    constexpr int64_t some_seconds = 10'000'000;  // of a search: tasks in all schedules together
+    constexpr int64_t some_seconds = 40'000'000;  // of a search: tasks in all schedules together
     const int64_t fit = some_seconds / std::max<int64_t>(1, int64_t(plan.tasks.size()));
     const int64_t tries = flags.schedules.value_or(std::clamp<int64_t>(fit, 1000, 20000));
     const double seconds = place(plan, runtime, *machine, flags.common.deterministic, int(tries));

@@ -8,34 +8,9 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "core/schedule_search.h"
 
 namespace tessera {
-
-constexpr double never = std::numeric_limits<double>::infinity();
-constexpr int warm_steps = 2;  // after which tiles lie where every further step leaves them, and steps overlap evenly
-
-// What time it is where: of workers, of the two directions of every memory, of shared links, of tiles in every memory.
-struct ListScheduler::Clock {
-    std::vector<double> worker, sending, receiving, link;
-    size_t memories;
-    std::vector<double> valid_;                     // [tile][memory]: when a copy is there
-    std::vector<double> read_until, written_until;  // of tiles: what a writer, and any, waits for
-    double end = 0;
-
-    Clock(const Plan& plan, const Devices& d)
-        : worker(size_t(d.workers())),
-          sending(size_t(d.memories())),
-          receiving(size_t(d.memories())),
-          link(d.link_bytes_per_s.size()),
-          memories(size_t(d.memories())),
-          // Everywhere: where weights begin does not last, and what no step writes is fetched once.
-          valid_(plan.tiles.size() * memories),
-          read_until(plan.tiles.size()),
-          written_until(plan.tiles.size()) {}
-
-    double* valid(int tile) { return valid_.data() + size_t(tile) * memories; }
-    const double* valid(int tile) const { return valid_.data() + size_t(tile) * memories; }
-};
 
 int Placement::workers_used() const { return int(std::set<int>(worker.begin(), worker.end()).size()); }
 
@@ -47,22 +22,21 @@ ListScheduler::ListScheduler(const Plan& plan, std::vector<std::vector<double>> 
         for (int b : before_[t]) after_[size_t(b)].push_back(int(t));
         double least = never;
         for (int w = 0; w < devices_.workers(); ++w)
-            if (runs_on(w, int(t))) least = std::min(least, times_[size_t(devices_.kind[size_t(w)])][t]);
+            if (runs_on(w, int(t))) least = std::min(least, seconds(int(t), w));
         if (least == never) throw Error(plan.tasks[t].codelet->name + " runs on none of these devices");
         fastest.push_back(least);
     }
     ranks_ = upward_ranks(plan, fastest, ordered);
+    first_use_.push_back(0);
     for (const TaskSpec& task : plan.tasks) {
-        auto& uses = uses_.emplace_back();
         for (const TileUse& u : task.tiles)
-            uses.push_back(
+            uses_.push_back(
                 {u.tile, u.access != Access::write, u.access != Access::read, plan.tiles[size_t(u.tile)].bytes});
+        first_use_.push_back(uses_.size());
     }
 }
 
-bool ListScheduler::runs_on(int worker, int task) const {
-    return std::isfinite(times_[size_t(devices_.kind[size_t(worker)])][size_t(task)]);
-}
+bool ListScheduler::runs_on(int worker, int task) const { return std::isfinite(seconds(task, worker)); }
 
 // Higher ranks first, none before what it waits for.
 std::vector<int> ListScheduler::order_by(const std::vector<double>& rank) const {
@@ -86,7 +60,7 @@ std::vector<int> ListScheduler::order_by(const std::vector<double>& rank) const 
 
 double ListScheduler::ready(const Clock& c, int task) const {
     double at = 0;
-    for (const Use& u : uses_[size_t(task)]) {
+    for (const Use& u : uses(task)) {
         at = std::max(at, c.written_until[size_t(u.tile)]);
         if (u.writes) at = std::max(at, c.read_until[size_t(u.tile)]);
     }
@@ -117,22 +91,21 @@ double ListScheduler::finish(const Clock& c, int task, int worker, double reluct
     const int to = devices_.memory[size_t(worker)];
     const double from_here = ready(c, task);
     double data = from_here, moved = 0;
-    for (const Use& u : uses_[size_t(task)]) {
+    for (const Use& u : uses(task)) {
         if (!u.reads || c.valid(u.tile)[to] != never) continue;
         const int from = source_of(c, u, to);
         const double takes = devices_.transfer_s(from, to, u.bytes);
         data = start_of(c, from, to, data) + takes;  // its tiles come one after the other
         moved += takes;
     }
-    return std::max(c.worker[size_t(worker)], data) + times_[size_t(devices_.kind[size_t(worker)])][size_t(task)] +
-           (reluctance - 1) * moved;
+    return std::max(c.worker[size_t(worker)], data) + seconds(task, worker) + (reluctance - 1) * moved;
 }
 
 void ListScheduler::run(Clock& c, int task, int worker) const {
     const int to = devices_.memory[size_t(worker)];
     const double from_here = ready(c, task);
     double data = from_here;
-    for (const Use& u : uses_[size_t(task)]) {
+    for (const Use& u : uses(task)) {
         if (!u.reads) continue;
         double& here = c.valid(u.tile)[to];
         if (here == never) {
@@ -146,9 +119,9 @@ void ListScheduler::run(Clock& c, int task, int worker) const {
         data = std::max(data, here);
     }
     double& free = c.worker[size_t(worker)];
-    free = std::max(free, data) + times_[size_t(devices_.kind[size_t(worker)])][size_t(task)];
+    free = std::max(free, data) + seconds(task, worker);
     c.end = std::max(c.end, free);
-    for (const Use& u : uses_[size_t(task)]) {
+    for (const Use& u : uses(task)) {
         double& read = c.read_until[size_t(u.tile)];
         read = std::max(read, free);
         if (!u.writes) continue;
@@ -220,49 +193,12 @@ Placement ListScheduler::search(int tries, uint64_t seed) const {
     constexpr double reluctances[] = {1, 1.5, 2, 4, 8}, noises[] = {0, 0.05, 0.2, 0.5};
     uint64_t draw = 0;
     const auto pick = [&](size_t count) { return size_t(random_bits(seed, 1, draw++) % count); };
-    for (; done < tries / 4; ++done)
+    for (; done < tries / 32; ++done)
         keep(greedy({.noise = noises[pick(4)],
                      .reluctance = reluctances[pick(5)],
                      .seed = draw,
                      .allowed = sets[pick(sets.size())]}));
-    return annealed(std::move(best), tries - done, seed);
-}
-
-Placement ListScheduler::annealed(Placement start, int tries, uint64_t seed) const {
-    // At first, of a step: schedules longer by so much are still taken now and then.
-    constexpr double warmth = 0.0005;
-    constexpr size_t widest = 9;  // moves take up to 2^8 tasks
-    uint64_t draw = 0;
-    const auto pick = [&](size_t count) { return size_t(random_bits(seed, 2, draw++) % count); };
-    const auto uniform = [&] { return double(random_uniform(seed, 3, draw++)); };
-    const size_t tasks = start.worker.size();
-    if (tasks == 0) return start;
-    Placement best = start, now = std::move(start);
-    std::vector<double> rank(tasks);  // which gives now.order
-    for (size_t i = 0; i < tasks; ++i) rank[size_t(now.order[i])] = double(tasks - i);
-    for (int i = 0; i < tries; ++i) {
-        Placement next = now;
-        std::vector<double> next_rank = rank;
-        // Neighbours in the plan are often one branch of the network.
-        const size_t first = pick(tasks), end = std::min(tasks, first + (size_t(1) << pick(widest)));
-        if (pick(4) == 0) {
-            const double by = (uniform() - 0.5) * double(tasks) / 4;
-            for (size_t t = first; t < end; ++t) next_rank[t] += by;
-            next.order = order_by(next_rank);
-        } else {
-            const auto& near = pick(2) ? before_[first] : after_[end - 1];
-            const int to = near.empty() || pick(2) ? int(pick(size_t(devices_.workers())))
-                                                   : now.worker[size_t(near[pick(near.size())])];
-            for (size_t t = first; t < end; ++t)
-                if (runs_on(to, int(t))) next.worker[t] = to;
-        }
-        next.step_s = step_seconds(next);
-        const double still = warmth * now.step_s * (1 - double(i) / tries);
-        if (next.step_s >= now.step_s - still * std::log(1 - uniform())) continue;
-        now = std::move(next), rank = std::move(next_rank);
-        if (now.step_s < best.step_s) best = now;
-    }
-    return best;
+    return ScheduleSearch(*this, std::move(best), seed).run(tries - done);
 }
 
 }  // namespace tessera

@@ -3,6 +3,7 @@
 // search over orders and placements around it.
 #pragma once
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "core/plan.h"
@@ -56,12 +57,17 @@ class ListScheduler {
     double step_seconds(const Placement&) const;
 
  private:
+    friend class ScheduleSearch;
     struct Clock;
     struct Use {
         int tile;
         bool reads, writes;
         int64_t bytes;
     };
+    std::span<const Use> uses(int task) const {
+        return {uses_.data() + first_use_[size_t(task)], uses_.data() + first_use_[size_t(task) + 1]};
+    }
+    double seconds(int task, int worker) const { return times_[size_t(devices_.kind[size_t(worker)])][size_t(task)]; }
     std::vector<int> order_by(const std::vector<double>& rank) const;
     bool runs_on(int worker, int task) const;
     double ready(const Clock&, int task) const;
@@ -70,13 +76,13 @@ class ListScheduler {
     double finish(const Clock&, int task, int worker, double reluctance) const;
     void run(Clock&, int task, int worker) const;
     std::vector<std::vector<bool>> device_sets() const;
-    Placement annealed(Placement, int tries, uint64_t seed) const;
 
     const Plan& plan_;
     std::vector<std::vector<double>> times_;
     Devices devices_;
     std::vector<std::vector<int>> before_, after_;
-    std::vector<std::vector<Use>> uses_;  // of every task
+    std::vector<Use> uses_;  // task after task
+    std::vector<size_t> first_use_;
     std::vector<double> ranks_;
 };
 

@@ -122,8 +122,7 @@ const Declare uneven{
     conv_case("conv2d_uneven", {map, {3, 2}, 4, 4, {.stride = {1, 3}, .padding = {2, 1}, .dilation = {2, 3}}}, true)};
 const Declare pointwise{conv_case("conv2d_1x1", {map, 1, 4, 4, {}}, true)};
 const Declare pointwise_strided{conv_case("conv2d_1x1_stride2", {map, 1, 4, 4, {.stride = 2}}, false)};
-const Declare wide{
-    conv_case("conv2d_5x5", {map, 5, 4, 4, {.padding = 4}}, false)};  // more padding than map in a corner
+const Declare wide{conv_case("conv2d_4x3", {map, {4, 3}, 4, 4, {.padding = {3, 2}}}, false)};  // corners see one pixel
 const Declare grouped{conv_case("conv2d_groups", {map, 3, 8, 8, {.stride = 2, .padding = 1, .groups = 2}}, true)};
 const Declare grouped_pointwise{conv_case("conv2d_1x1_groups", {map, 1, 9, 9, {.groups = 3}}, false)};
 const Declare depthwise_case{conv_case("conv2d_depthwise", {map, 3, 5, 5, {.padding = 1, .groups = 5}}, true)};

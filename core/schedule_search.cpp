@@ -1,0 +1,113 @@
+#include "core/schedule_search.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/random.h"
+
+namespace tessera {
+
+ScheduleSearch::ScheduleSearch(const ListScheduler& s, Placement start, uint64_t seed)
+    : s_(s),
+      tasks_(start.worker.size()),
+      stride_(tasks_ / snapshots + 1),
+      seed_(seed),
+      carries_(tasks_),
+      clock_(s.plan_, s.devices_) {
+    std::vector<char> read_first(s.plan_.tiles.size()), seen(s.plan_.tiles.size());
+    for (size_t t = 0; t < tasks_; ++t)
+        for (const auto& u : s.uses(int(t))) {
+            if (!seen[size_t(u.tile)]) read_first[size_t(u.tile)] = u.reads;
+            seen[size_t(u.tile)] = true;
+        }
+    for (size_t t = 0; t < tasks_; ++t)
+        for (const auto& u : s.uses(int(t)))
+            if (u.writes && read_first[size_t(u.tile)]) carries_[t] = true;
+    now_.placement = std::move(start);
+    now_.rank.resize(tasks_), now_.position.resize(tasks_);
+    for (size_t i = 0; i < tasks_; ++i) now_.rank[size_t(now_.placement.order[i])] = double(tasks_ - i);
+}
+
+size_t ScheduleSearch::pick(size_t count) { return size_t(random_bits(seed_, 2, draw_++) % count); }
+double ScheduleSearch::uniform() { return double(random_uniform(seed_, 3, draw_++)); }
+
+// Makes next_ of now_; the first position in the order that it changes, or the number of tasks.
+size_t ScheduleSearch::move() {
+    constexpr size_t widest = 9;  // moves take up to 2^8 tasks
+    const Placement& now = now_.placement;
+    Placement& next = next_.placement;
+    next = now, next_.rank = now_.rank, carried_ = false;
+    // Neighbours in the plan are often one branch of the network.
+    const size_t first = pick(tasks_), end = std::min(tasks_, first + (size_t(1) << pick(widest)));
+    if (pick(4) == 0) {
+        const double by = (uniform() - 0.5) * double(tasks_) / 4;
+        for (size_t t = first; t < end; ++t) next_.rank[t] += by;
+        next.order = s_.order_by(next_.rank);
+        return size_t(std::mismatch(now.order.begin(), now.order.end(), next.order.begin()).first - now.order.begin());
+    }
+    const auto& near = pick(2) ? s_.before_[first] : s_.after_[end - 1];
+    const int to = near.empty() || pick(2) ? int(pick(size_t(s_.devices_.workers())))
+                                           : now.worker[size_t(near[pick(near.size())])];
+    size_t changed = tasks_;
+    for (size_t t = first; t < end; ++t) {
+        if (now.worker[t] == to || !s_.runs_on(to, int(t))) continue;
+        next.worker[t] = to;
+        changed = std::min(changed, now_.position[t]);
+        carried_ = carried_ || carries_[t];
+    }
+    return changed;
+}
+
+// Of next_: as ListScheduler::step_seconds, with what a later change of it starts from.
+double ScheduleSearch::time_in_full() {
+    const Placement& p = next_.placement;
+    clock_ = ListScheduler::Clock(s_.plan_, s_.devices_);
+    for (int step = 0; step < warm_steps; ++step)
+        for (int t : p.order) s_.run(clock_, t, p.worker[size_t(t)]);
+    next_.begin = clock_.end;
+    next_.before.resize((tasks_ + stride_ - 1) / stride_, clock_);
+    next_.position.resize(tasks_);
+    for (size_t i = 0; i < tasks_; ++i) {
+        if (i % stride_ == 0) next_.before[i / stride_] = clock_;
+        const int t = p.order[i];
+        next_.position[size_t(t)] = i;
+        s_.run(clock_, t, p.worker[size_t(t)]);
+    }
+    return clock_.end - next_.begin;
+}
+
+// Of next_, as if it followed a step of now_, from which it differs at `first`; never where it takes over `limit`.
+double ScheduleSearch::time_from(size_t first, double limit) {
+    const Placement& p = next_.placement;
+    const size_t from = first / stride_;
+    clock_ = now_.before[from];
+    for (size_t i = from * stride_; i < tasks_; ++i) {
+        s_.run(clock_, p.order[i], p.worker[size_t(p.order[i])]);
+        if (clock_.end - now_.begin > limit) return never;
+    }
+    return clock_.end - now_.begin;
+}
+
+Placement ScheduleSearch::run(int tries) {
+    // At first, of a step: schedules longer by so much are still taken now and then.
+    constexpr double warmth = 0.0005;
+    if (tasks_ == 0) return now_.placement;
+    next_ = now_;
+    now_.placement.step_s = next_.placement.step_s = time_in_full();
+    std::swap(now_, next_);
+    Placement best = now_.placement;
+    for (int i = 0; i < tries; ++i) {
+        const size_t first = move();
+        if (first == tasks_) continue;
+        const double still = warmth * now_.placement.step_s * (1 - double(i) / tries);
+        const double limit = now_.placement.step_s - still * std::log(1 - uniform());
+        if (!carried_ && time_from(first, limit) > limit) continue;
+        next_.placement.step_s = time_in_full();
+        if (next_.placement.step_s >= limit) continue;
+        std::swap(now_, next_);
+        if (now_.placement.step_s < best.step_s) best = now_.placement;
+    }
+    return best;
+}
+
+}  // namespace tessera
