@@ -14,7 +14,6 @@
 #include "core/file.h"
 #include "core/random.h"
 #include "data/freivalds.h"
-#include "models/bus.h"
 
 namespace tessera {
 
@@ -251,26 +250,10 @@ nlohmann::json run_in_memory(const GemmFlags& f, const Runtime& runtime) {
     return j;
 }
 
-// Real GPUs have memory for tiles that StarPU allocates one by one anyway; simulated ones may be small.
-bool exceeds_gpus([[maybe_unused]] const GemmFlags& f) {
-#ifdef STARPU_SIMGRID
-    const Machine machine(folder_of_models());
-    const Bus bus = read_bus(machine.folder() / "bus", machine.name());
-    double memory_bytes = 0;
-    const char* gpus = std::getenv("STARPU_NCUDA");
-    for (size_t d = 0; d < bus.devices.size() && (!gpus || int64_t(d) < std::atoll(gpus)); ++d)
-        memory_bytes += double(bus.devices[d].memory_bytes);
-    const double m = double(f.m), n = double(f.n), k = double(f.k);
-    return (m * k + k * n + m * n) * double(bytes_of(parse_dtype(f.dtype))) > memory_bytes;
-#else
-    return false;
-#endif
-}
-
 int run(GemmFlags& f) {
     check_gemm_flags(f);
     RuntimeOptions options = f.common.runtime();
-    options.blocked = true, options.short_of_memory = exceeds_gpus(f);
+    options.blocked = options.one_size = true;
     options.streamed = !f.common.host_memory.empty();
     const Runtime runtime(options);
     const nlohmann::json j = options.streamed ? run_gemm_on_disk(f, runtime) : run_in_memory(f, runtime);

@@ -62,7 +62,7 @@ double predicted_seconds(const ProductMachine& machine, const Matrix& c, int64_t
         const double share = d.speed / speed, side = std::sqrt(share);
         const int64_t h = std::max<int64_t>(1, int64_t(std::lround(rows * side))),
                       w = std::max<int64_t>(1, int64_t(std::lround(cols * side)));
-        const int64_t memory_tiles = d.memory_bytes > 0 ? d.memory_bytes / tile_bytes : INT64_MAX;
+        const int64_t memory_tiles = tiles_that_fit(d, tile_bytes);
         if (memory_tiles < 6) return INFINITY;
         const BlockCut cut = cut_region(h, w, memory_tiles, tiles_ahead);
         const double in = double(h * cut.col_cuts + w * cut.row_cuts) * steps * double(tile_bytes);

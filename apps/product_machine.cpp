@@ -7,6 +7,7 @@
 #include <map>
 
 #include "apps/simulated.h"
+#include "core/pieces.h"
 #include "models/bus.h"
 #include "models/links.h"
 
@@ -82,7 +83,8 @@ ProductMachine product_machine(const Runtime& runtime, const Machine* machine, d
         const auto [it, fresh] = of_node.emplace(w.node, m.devices.size());
         if (fresh) {
             m.names.push_back(w.name), cores.push_back(0);
-            m.blocks.push_back({int(w.node), 0, w.cuda ? runtime.limit_bytes(w.node) : 0, 0});
+            m.blocks.push_back(
+                {int(w.node), 0, w.cuda ? runtime.limit_bytes(w.node) : 0, 0, w.cuda && cut_from_pieces()});
             ProductDevice d{0, m.blocks.back().memory_bytes, {}, {}};
             if (w.cuda) {
                 d.in = links_between(links, STARPU_MAIN_RAM, w.node);

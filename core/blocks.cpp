@@ -7,6 +7,8 @@
 #include <numeric>
 #include <optional>
 
+#include "core/pieces.h"
+
 namespace tessera {
 namespace {
 
@@ -94,6 +96,11 @@ std::vector<int> assign_tiles(int64_t rows, int64_t cols, const std::vector<doub
         first_column += columns[s];
     }
     return owner;
+}
+
+int64_t tiles_that_fit(const BlockDevice& d, int64_t tile_bytes) {
+    if (d.memory_bytes <= 0) return std::numeric_limits<int64_t>::max();
+    return usable_bytes(d.memory_bytes, tile_bytes, d.pieces) / allocated_bytes(tile_bytes, d.pieces);
 }
 
 BlockCut cut_region(int64_t region_rows, int64_t region_cols, int64_t memory_tiles, int64_t ahead,
@@ -209,14 +216,12 @@ std::vector<Place> order_of(const Plan& plan, const std::vector<const Chain*>& c
             tile_bytes = std::max(tile_bytes, plan.tiles[size_t(u.tile)].bytes);
     }
     const int64_t rows = region.bottom - region.top + 1, cols = region.right - region.left + 1;
-    const int64_t memory_tiles =
-        device.memory_bytes > 0 ? device.memory_bytes / tile_bytes : std::numeric_limits<int64_t>::max();
     BlockCosts costs{0, 0, steps};
     if (device.bytes_per_s > 0) {
         costs.task_s = plan.tasks[chains[0]->tasks[0]].cost.flops / device.speed;
         costs.tile_s = double(tile_bytes) / device.bytes_per_s;
     }
-    const BlockCut n = cut_region(rows, cols, memory_tiles, tiles_ahead, costs);
+    const BlockCut n = cut_region(rows, cols, tiles_that_fit(device, tile_bytes), tiles_ahead, costs);
     const auto row_cut = cut(rows, (rows + n.row_cuts - 1) / n.row_cuts),
                col_cut = cut(cols, (cols + n.col_cuts - 1) / n.col_cuts);
     const auto part = [](const std::vector<int64_t>& extents, int64_t x) {

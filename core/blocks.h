@@ -13,12 +13,15 @@ struct BlockDevice {
     double speed = 1;          // flops per second, or any number in proportion if bytes_per_s is unknown; >= 0
     int64_t memory_bytes = 0;  // what it may hold; 0: no limit
     double bytes_per_s = 0;    // its part of the links to host memory; 0: unknown, or it computes there
+    bool pieces = false;       // what small tiles are cut from (core/pieces.h)
 };
 
 // Tiles of C to devices: counts in proportion to `shares` (largest remainder), regions connected and near-square. The
 // grid is walked in strips, up and down; widths of strips as in Beaumont, Boudet, Rastello, Robert, "Matrix
 // multiplication on heterogeneous platforms" (2001). Returns the device of every tile, row-major.
 std::vector<int> assign_tiles(int64_t rows, int64_t cols, const std::vector<double>& shares);
+
+int64_t tiles_that_fit(const BlockDevice&, int64_t tile_bytes);
 
 // Tiles of A and B beyond the row and column in use: what is loaded while those are used.
 inline constexpr int64_t tiles_ahead = 5;

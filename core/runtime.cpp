@@ -15,6 +15,7 @@
 
 #include "core/body.h"
 #include "core/error.h"
+#include "core/pieces.h"
 
 extern "C" char** environ;
 
@@ -60,12 +61,14 @@ std::string default_policy(const RuntimeOptions& options) {
     return wanted_here && std::find(known.begin(), known.end(), ours) != known.end() ? ours : "dmdas";
 }
 
-// What is being added to must not be written home early. In little memory tiles are allocated one by one: they are
-// about as large as the pieces that StarPU would cut them from, and what it cannot use of those would be missing.
-void prepare_blocks(bool short_of_memory) {
+// What is being added to must not be written home early. In a limited memory tiles are allocated one by one where they
+// are of several sizes - pieces that are cut into such are seldom empty - or few pieces would fit.
+void prepare_blocks(bool one_size) {
     set_default("STARPU_MINIMUM_CLEAN_BUFFERS", "0");
     set_default("STARPU_TARGET_CLEAN_BUFFERS", "0");
-    if (short_of_memory || std::getenv("STARPU_LIMIT_CUDA_MEM")) set_default("STARPU_SUBALLOCATOR", "0");
+    const char* limit_mib = std::getenv("STARPU_LIMIT_CUDA_MEM");
+    if (limit_mib && !(one_size && std::atoll(limit_mib) * mebibyte >= 10 * piece_bytes))
+        set_default("STARPU_SUBALLOCATOR", "0");
 }
 
 // StarPU only warns about a policy it does not know, and uses another.
@@ -172,7 +175,7 @@ Runtime::Runtime(const RuntimeOptions& options) : config_(read_config(environ)),
     check_policy();
     check_swap(options);
     set_limits(options);
-    if (options.blocked) prepare_blocks(options.short_of_memory);
+    if (options.blocked) prepare_blocks(options.one_size);
     set_default("STARPU_SCHED", default_policy(options));
     set_default("STARPU_SILENT", "1");
     if (!std::getenv("STARPU_HOME") && !std::getenv("STARPU_PERF_MODEL_DIR")) {

@@ -15,9 +15,9 @@ struct RuntimeOptions {
     std::string swap;                          // folder for what does not fit
     int cpu_workers = -1;                      // -1: as StarPU's variables say
     bool streamed = false;  // host_memory_bytes and swap are kept by who asks, not by StarPU (codelets/tile_io.h)
-    bool short_of_memory = false;  // the work does not fit into the GPUs' memories together
-    bool blocked = false;          // plans are in blocks that fill memories (core/blocks.h): defaults for that
-    bool placed = false;           // plans say where their tasks run (core/list_schedule.h): likewise
+    bool blocked = false;   // plans are in blocks that fill memories (core/blocks.h): defaults for that
+    bool one_size = false;  // all tiles are of one size: StarPU may cut them from larger pieces of a limited memory
+    bool placed = false;    // plans say where their tasks run (core/list_schedule.h): likewise
 };
 
 struct WorkerInfo {

@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/pieces.h"
+
 namespace tessera {
 
 // StarPU's mutex: under simulation its threads are not the system's.

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "core/error.h"
+#include "core/pieces.h"
 
 namespace tessera {
 namespace {
@@ -66,7 +67,7 @@ Plan product_plan(const Param& a, const Param& b, const Param& c, const GemmOpti
 static std::vector<BlockDevice> all_devices(const Runtime& runtime) {
     std::vector<BlockDevice> devices;
     for (const WorkerInfo& w : runtime.workers())
-        if (w.cuda) devices.push_back({int(w.node), 1, runtime.limit_bytes(w.node)});
+        if (w.cuda) devices.push_back({int(w.node), 1, runtime.limit_bytes(w.node), 0, cut_from_pieces()});
     return devices;
 }
 

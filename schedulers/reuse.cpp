@@ -28,7 +28,10 @@ constexpr int own_window = 64;       // planned tasks that are looked at where m
 constexpr int64_t spare_tiles = 1;   // of planned tasks, left free
 constexpr double unknown_us = 1000;  // a task without a time yet
 
-int64_t bytes_of(Handle h) { return int64_t(starpu_data_get_size(h)); }
+int64_t bytes_of(Handle h) {
+    static const bool pieces = cut_from_pieces();
+    return allocated_bytes(int64_t(starpu_data_get_size(h)), pieces);
+}
 
 bool expected_on(Handle h, unsigned node) {
     int allocated = 0, valid = 0, requested = 0;
@@ -188,7 +191,8 @@ class Reuse {
             if (it == devices_.end()) {
                 it = devices_.emplace(devices_.end());
                 it->node = node;
-                it->capacity_bytes = std::max<int64_t>(0, int64_t(starpu_memory_get_total(node)));
+                const int64_t total = std::max<int64_t>(0, int64_t(starpu_memory_get_total(node)));
+                it->capacity_bytes = total < piece_bytes ? total : usable_bytes(total, 1, cut_from_pieces());
             }
             it->workers.push_back(w);
             device_of_.push_back(int(it - devices_.begin()));

@@ -194,5 +194,19 @@ TEST(CutRegion, CostsMayTradeTrafficForAShortWayHome) {
     }
 }
 
+TEST(TilesThatFit, AreCutFromPiecesUnlessTheyAreLarge) {
+    constexpr int64_t mebibyte = 1 << 20;
+    const auto fit = [](int64_t memory_bytes, int64_t tile_bytes, bool pieces) {
+        return tiles_that_fit({.memory_bytes = memory_bytes, .pieces = pieces}, tile_bytes);
+    };
+    EXPECT_EQ(fit(250 * mebibyte, 960 * 960 * 4, true), 7 * 9);
+    EXPECT_EQ(fit(250 * mebibyte, 960 * 960 * 4, false), 71);
+    EXPECT_EQ(fit(64 * mebibyte, 1, true), 2 * 2048) << "16 KiB at least";
+    EXPECT_EQ(fit(31 * mebibyte, mebibyte, true), 0);
+    EXPECT_EQ(fit(64 * mebibyte, 4 * mebibyte, true), 16);
+    EXPECT_EQ(fit(64 * mebibyte, 4 * mebibyte + 1, true), 15) << "allocated one by one";
+    EXPECT_EQ(fit(0, mebibyte, true), std::numeric_limits<int64_t>::max()) << "no limit";
+}
+
 }  // namespace
 }  // namespace tessera
