@@ -9,8 +9,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/pieces.h"
-
 namespace tessera {
 
 // StarPU's mutex: under simulation its threads are not the system's.

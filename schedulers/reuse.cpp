@@ -14,6 +14,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "core/pieces.h"
 #include "core/scheduler.h"
 
 namespace tessera {
