@@ -9,6 +9,14 @@ struct ActivationArgs {
     Activation activation;
 };
 
+// The activation as a constant, so that the host's loop is vectorized: signs of y are random, and branches on them
+// mispredicted.
+template <class T, Activation A>
+struct BackwardOf : Binary<BackwardOf<T, A>, T> {
+    static constexpr auto name = "activation_backward";
+    static constexpr double flops_per_element = 3;
+    HD static Compute<T> f(NoArgs, Compute<T> y, Compute<T> dy) { return dy * derivative_from_output(A, y); }
+};
 template <class T>
 struct ActivationBackward : Binary<ActivationBackward<T>, T, ActivationArgs> {
     static constexpr auto name = "activation_backward", formula = "dx = dy act'(x), from y = act(x)";
@@ -16,6 +24,16 @@ struct ActivationBackward : Binary<ActivationBackward<T>, T, ActivationArgs> {
     static uint32_t key(ActivationArgs a) { return uint32_t(a.activation); }
     HD static Compute<T> f(ActivationArgs a, Compute<T> y, Compute<T> dy) {
         return dy * derivative_from_output(a.activation, y);
+    }
+    static void cpu(ActivationArgs a, In<T> y, In<T> dy, Out<T> dx) {
+        switch (a.activation) {
+            case Activation::relu:
+                return BackwardOf<T, Activation::relu>::cpu({}, y, dy, dx);
+            case Activation::tanh:
+                return BackwardOf<T, Activation::tanh>::cpu({}, y, dy, dx);
+            default:
+                return BackwardOf<T, Activation::sigmoid>::cpu({}, y, dy, dx);
+        }
     }
 };
 const Register<ActivationBackward<float>, ActivationBackward<double>, ActivationBackward<bf16>> codelets;
