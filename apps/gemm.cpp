@@ -208,6 +208,7 @@ nlohmann::json run_in_memory(const GemmFlags& f, const Runtime& runtime) {
     GemmRun r;
     r.tile =
         f.tile == "auto" ? choose_tile(f, runtime, machine.get(), a.matrix, b.matrix, c.matrix) : std::stoll(f.tile);
+    r.tile_k = r.tile;
     Trace trace;
     ProductOptions options;
     options.gemm = f.gemm(), options.tile = r.tile, options.blocked = !f.plain;

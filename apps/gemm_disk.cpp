@@ -18,17 +18,20 @@ namespace {
 constexpr int io_threads = 2;
 
 // Tile and block: the tiles fill the limit; of the tiles tried, the one whose block loads least and that leaves every
-// worker something to do.
+// worker something to do. Tiles of A and B may be thinner than those of C: two steps of them take less room, and C
+// more.
 StreamedGemm choose_stream(const GemmFlags& f, const Runtime& runtime, int64_t limit_bytes) {
     StreamedGemm s;
     s.dtype = parse_dtype(f.dtype), s.gemm = f.gemm();
     const auto pieces = [](int64_t extent, int64_t tile) { return (extent + tile - 1) / tile; };
-    const auto with_tile = [&](int64_t tile) {
-        s.m = pieces(f.m, tile), s.n = pieces(f.n, tile), s.k = pieces(f.k, tile);
+    const auto with_tile = [&](int64_t tile, int64_t depth) {
+        s.m = pieces(f.m, tile), s.n = pieces(f.n, tile), s.k = pieces(f.k, depth);
         s.tile_m = pieces(f.m, s.m), s.tile_n = pieces(f.n, s.n), s.tile_k = pieces(f.k, s.k);
     };
-    const auto loads = [&] {  // tiles of A and B
-        return double(s.m * s.k) * double(pieces(s.n, s.block_n)) + double(s.n * s.k) * double(pieces(s.m, s.block_m));
+    const auto loads = [&] {  // bytes of A and B
+        const double a = double(s.m * s.tile_m) * double(pieces(s.n, s.block_n)),
+                     b = double(s.n * s.tile_n) * double(pieces(s.m, s.block_m));
+        return (a + b) * double(s.k * s.tile_k * bytes_of(s.dtype));
     };
     const auto best_block = [&] {
         std::pair<int64_t, int64_t> best{0, 0};
@@ -40,21 +43,22 @@ StreamedGemm choose_stream(const GemmFlags& f, const Runtime& runtime, int64_t l
         return least;
     };
     if (f.tile != "auto") {
-        with_tile(std::stoll(f.tile));
+        with_tile(std::stoll(f.tile), std::stoll(f.tile));
         if (std::isfinite(best_block())) return s;
     } else {
         StreamedGemm best;
         double least = INFINITY;
-        for (int64_t tile : {2048, 1536, 1024, 768, 512, 384, 256}) {
-            with_tile(tile);
-            const double bytes = best_block() * double(s.tile_m * s.tile_k);
-            const bool shared = s.block_m * s.block_n >= 2 * runtime.cpu_workers();
-            const double small = tile < 512 ? 1.1 : 1;  // products of small tiles are slower
-            if (s.block_m > 0 && (shared || tile == 256) && bytes * small < 0.95 * least)
-                least = bytes * small, best = s;
-        }
+        for (int64_t tile : {2048, 1536, 1024, 768, 512, 384, 256})
+            for (int64_t depth = tile; depth >= std::max<int64_t>(256, tile / 4); depth /= 2) {
+                with_tile(tile, depth);
+                const double bytes = best_block();
+                const bool shared = s.block_m * s.block_n >= 2 * runtime.cpu_workers();
+                const double small = tile < 512 ? 1.1 : 1;  // products of small tiles are slower
+                if (s.block_m > 0 && (shared || tile == 256) && bytes * small < 0.95 * least)
+                    least = bytes * small, best = s;
+            }
         if (std::isfinite(least)) return best;
-        with_tile(256);
+        with_tile(256, 256);
     }
     s.block_m = s.block_n = 1;
     throw Error(
@@ -174,7 +178,7 @@ nlohmann::json run_gemm_on_disk(const GemmFlags& f, const Runtime& runtime) {
     gemm_streamed(graph, s);
     executor.load(Plan(graph));
     GemmRun r;
-    r.tile = s.tile_m;
+    r.tile = s.tile_m, r.tile_k = s.tile_k;
     f.common.write_dag(executor.plan(0));
     r.setup_seconds = (starpu_timing_now() - start) * 1e-6;
     for (int64_t i = 0; i < f.repeat; ++i) {

@@ -26,8 +26,13 @@ nlohmann::json gemm_result(const GemmFlags& f, const Runtime& runtime, const Pro
     double speed = 0;
     for (const ProductDevice& d : machine.devices) speed += d.flops_per_s;
     const double seconds = median(run.seconds);
-    nlohmann::json j = {{"m", f.m},        {"n", f.n}, {"k", f.k}, {"dtype", f.dtype}, {"compute", f.compute},
-                        {"tile", run.tile}};
+    nlohmann::json j = {{"m", f.m},
+                        {"n", f.n},
+                        {"k", f.k},
+                        {"dtype", f.dtype},
+                        {"compute", f.compute},
+                        {"tile", run.tile},
+                        {"tile_k", run.tile_k}};
     j["seconds"] = seconds;
     j["setup_seconds"] = run.setup_seconds;
     j["gflops"] = problem.flops() / seconds * 1e-9;
@@ -83,7 +88,9 @@ void print_gemm(const nlohmann::json& j) {
     Table table({"", ""}, false);
     table.row({"product", extent("m") + " x " + extent("n") + " x " + extent("k") + ", " +
                               j["dtype"].get<std::string>() + (j["compute"] == "tf32" ? " (tf32)" : "") +
-                              ", tiles of " + extent("tile") + ", " + j["policy"].get<std::string>()});
+                              ", tiles of " + extent("tile") +
+                              (j["tile_k"] == j["tile"] ? "" : " (" + extent("tile_k") + " along k)") + ", " +
+                              j["policy"].get<std::string>()});
     table.row({"time", human_seconds(j["seconds"]) + ", " + fixed(j["gflops"], 1) + " GFLOP/s; setup " +
                            human_seconds(j["setup_seconds"])});
     if (!j["bound"].is_null())
