@@ -63,6 +63,15 @@ nlohmann::json work_of(const Runtime& runtime, const Executor& executor, int pla
             {"eta", bound.seconds / seconds}};
 }
 
+// What was chosen because of what runs beside it, what that was to win, and what it won.
+nlohmann::json company_of(const JointChoice& joint, double gain) {
+    nlohmann::json changes = nlohmann::json::array();
+    for (const JointChoice::Change& c : joint.changes)
+        changes.push_back(
+            {{"codelet", c.codelet}, {"arguments", c.arguments}, {"alone", c.alone}, {"together", c.together}});
+    return {{"changes", changes}, {"predicted_gain", joint.alone_s / joint.together_s}, {"gain", gain}};
+}
+
 nlohmann::json measured(const InteropBench& f, const TrainFlags& train) {
     TrainSetup setup(train, [&] { return few_batches(train, f.steps); });
     const Dataset held = setup.data.train;
@@ -73,13 +82,26 @@ nlohmann::json measured(const InteropBench& f, const TrainFlags& train) {
     options.tile_batch = serial_batch_tile(train, setup.runtime);  // each op as fast as it can be alone
     Trainer serial_trainer(serial_executor, setup.network, setup.optimizer, setup.data.train, options);
     Way serial{serial_executor, serial_trainer}, concurrent{setup.executor, setup.trainer};
+    std::vector<Way*> ways = {&serial, &concurrent};
+    // Each task as it is best alone, if that is another way than what was chosen for its company.
+    std::optional<Executor> alone_executor;
+    std::optional<Trainer> alone_trainer;
+    std::optional<Way> alone;
+    if (!setup.joint.changes.empty()) {
+        ExecutorOptions alone_options = setup.executor.options();
+        alone_options.planner = [&setup](Plan& plan) { setup.plan(plan, false); };
+        alone_executor.emplace(setup.runtime, alone_options);
+        alone_trainer.emplace(*alone_executor, setup.network, setup.optimizer, setup.data.train,
+                              setup.trainer.options());
+        ways.push_back(&alone.emplace(Way{*alone_executor, *alone_trainer}));
+    }
     for (int r = -1; r < f.rounds; ++r) {
-        for (Way* way : {&serial, &concurrent}) {
+        for (Way* way : ways) {
             way->step(f.steps);
             way->forward(held, f.steps);
         }
         if (r >= 0) continue;  // the first round fills models and caches
-        for (Way* way : {&serial, &concurrent}) way->step_s.clear(), way->forward_s.clear();
+        for (Way* way : ways) way->step_s.clear(), way->forward_s.clear();
     }
     const auto ratios = [](const std::vector<double>& a, const std::vector<double>& b) {
         std::vector<double> all;
@@ -94,6 +116,7 @@ nlohmann::json measured(const InteropBench& f, const TrainFlags& train) {
     j["forward_serial_seconds"] = median(serial.forward_s);
     j["forward_concurrent_seconds"] = median(concurrent.forward_s);
     j["forward_gain"] = ratios(serial.forward_s, concurrent.forward_s);
+    if (alone) j["company"] = company_of(setup.joint, ratios(alone->step_s, concurrent.step_s));
     return j;
 }
 
@@ -186,6 +209,14 @@ void print(const nlohmann::json& j) {
     work.row({"eta", fixed(j["eta"], 3) + " of the bound (" + j["bound_kind"].get<std::string>() + ", " +
                          human_seconds(j["bound"]) + ")"});
     std::cout << work.text() << "\n";
+    if (j.contains("company")) {
+        Table chosen({"chosen for its company", "alone", "together", "of"});
+        for (const auto& c : j["company"]["changes"])
+            chosen.row({c["codelet"].get<std::string>(), std::to_string(c["alone"].get<int>()),
+                        std::to_string(c["together"].get<int>()), c["arguments"].get<std::string>()});
+        std::cout << chosen.text() << "gain of these: " << fixed(j["company"]["gain"], 3) << ", predicted "
+                  << fixed(j["company"]["predicted_gain"], 3) << "\n\n";
+    }
     if (j["machines"].empty()) return;
     Table machines({"simulated", "GPUs", "cores", "that work", "step", "speed-up", "bound"});
     std::map<std::string, double> first;

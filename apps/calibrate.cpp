@@ -22,6 +22,7 @@
 #include "core/file.h"
 #include "models/bus.h"
 #include "models/calibration.h"
+#include "models/corun.h"
 
 extern "C" char** environ;
 
@@ -32,6 +33,7 @@ struct Flags {
     TrainFlags train;  // --all takes --machine, --json and --quiet from them
     std::string save;
     int64_t samples = CalibrationOptions().samples;
+    std::optional<int64_t> pairs;  // default: some on GPUs, none on cores
     bool reset = false, all = false, training = false, product = false;
     GemmFlags gemm;
 };
@@ -183,16 +185,15 @@ CalibrationResult measure_all_ops(const CommonOptions& common, const Measure& me
     return measure(runtime, plans, ops.step());
 }
 
-void print_result(const CalibrationResult& r, double seconds, const std::filesystem::path& folder, const Flags& f) {
+void print_result(const CalibrationResult& r, int64_t together, double seconds, const std::filesystem::path& folder,
+                  const Flags& f) {
     std::cout << r.measured << " measured, " << r.present << " were there, " << r.spikes << " spikes left out, "
               << human_seconds(seconds) << "; kept in " << folder.string() << "\n";
+    if (together > 0) std::cout << together << " combinations measured beside each other\n";
     if (!f.save.empty()) std::cout << "saved to " << f.save << "\n";
     if (f.train.common.json)
-        std::cout << nlohmann::json{{"measured", r.measured},
-                                    {"present", r.present},
-                                    {"spikes", r.spikes},
-                                    {"seconds", seconds},
-                                    {"folder", folder.string()}}
+        std::cout << nlohmann::json{{"measured", r.measured}, {"present", r.present}, {"spikes", r.spikes},
+                                    {"together", together},   {"seconds", seconds},   {"folder", folder.string()}}
                          .dump()
                   << std::endl;
 }
@@ -208,24 +209,32 @@ int run(Flags f) {
         require_writable(std::filesystem::path(f.save) / "tessera.json", "--save");
     }
     const ScratchModels scratch(config.cache, folder);
+    f.train.common.copied_models = f.gemm.common.copied_models = true;
+    if (f.pairs != 0) setenv("STARPU_NWORKER_PER_CUDA", "2", 0);  // times alone are of the first of them
     const auto start = std::chrono::steady_clock::now();
     const Peaks peaks = measure_peaks(1);  // before StarPU's workers take the cores
     Bar bar(f.train.common.quiet);
     CalibrationOptions o;
     o.samples = f.samples, o.reset = f.reset;
     o.progress = [&](int64_t done, int64_t total, const std::string& what) { bar.show(done, total, what); };
+    int64_t together = 0;
     const Measure measure = [&](const Runtime& runtime, const std::vector<const Plan*>& plans, const Step& step) {
         scratch.give_bus(folder);
         change_facts(folder, [&](MachineFacts& facts) { note_machine(facts, peaks, f.reset); });
         Machine machine(folder, machine_name());
         const CalibrationResult r = calibrate(runtime, machine, plans, step, o);
+        CoRunOptions company;
+        company.pairs = f.pairs.value_or(runtime.cuda_workers() > 0 ? CoRunOptions().pairs : 0);
+        company.reset = f.reset, company.progress = o.progress;
+        for (const Plan* plan : plans) together += measure_together(runtime, machine, *plan, step, company);
         if (!f.save.empty()) save_machine(machine, f.save);
         return r;
     };
     const CalibrationResult r = f.all       ? measure_all_ops(f.train.common, measure)
                                 : f.product ? measure_gemm(f.gemm, measure)
                                             : measure_training(f.train, measure);
-    print_result(r, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), folder, f);
+    print_result(r, together, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), folder,
+                 f);
     return 0;
 }
 
@@ -234,6 +243,9 @@ void add_measuring_flags(CLI::App& app, Flags& f) {
     app.add_option("--samples", f.samples, "Timed runs per device and implementation")
         ->capture_default_str()
         ->check(whole_number(least_samples));
+    app.add_option("--pairs", f.pairs,
+                   "Pairs of tasks that run side by side, also measured together; default: 8 on GPUs")
+        ->check(whole_number(0));
     app.add_flag("--reset", f.reset, "Measure again what is there");
     app.add_option("--save", f.save, "Also write the machine's models to this folder, e.g. perfmodels/NAME")
         ->type_name("DIR")
@@ -281,9 +293,10 @@ static std::optional<Flags> flags_of(const std::string& command) {
     return f;
 }
 
-static std::vector<Finding> check_beside_runtime(const Machine& machine, const Config& config, const Flags& flags,
+static std::vector<Finding> check_beside_runtime(const Machine& machine, const Config& config, Flags flags,
                                                  CheckOptions o) {
     const ScratchModels scratch(config.cache, machine.folder());
+    flags.train.common.copied_models = flags.gemm.common.copied_models = true;
     std::vector<Finding> findings;
     const auto start = std::chrono::steady_clock::now();
     const Measure measure = [&](const Runtime& runtime, const std::vector<const Plan*>& plans, const Step& step) {

@@ -17,6 +17,7 @@
 #include "apps/table.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "models/corun.h"
 #include "models/machine.h"
 
 extern "C" char** environ;
@@ -41,6 +42,31 @@ static std::shared_ptr<ScratchFolder> use_machine(const std::string& name) {
     const Machine copy = copy_machine(name, cache, scratch->path());
     setenv("STARPU_PERF_MODEL_DIR", copy.folder().c_str(), 1);
     setenv("STARPU_HOSTNAME", copy.name().c_str(), 1);
+    return scratch;
+}
+
+// Of the machine whose models this run takes. Times of tasks that share a GPU are no models' of tasks alone: StarPU is
+// given a copy to write them to.
+static std::shared_ptr<ScratchFolder> use_streams(const std::string& streams, bool copied) {
+    const char* set = std::getenv("STARPU_NWORKER_PER_CUDA");
+    const Config config = read_config(environ);
+    const std::filesystem::path folder = own_folder(config);
+    const bool models = std::filesystem::exists(folder / "bus" / (machine_name() + ".config"));
+    int64_t number = set ? std::atoll(set) : 1;
+    if (streams != "auto") number = std::stoll(streams);
+    else if (!set && models) {
+        const Machine machine(folder, machine_name());
+        constexpr double worth_it = 1.05;
+        for (const auto& [pair, us] : machine.facts.together_us)
+            if (pair.device.type == 1 && gain_of_company(machine, pair.device) >= worth_it) number = 2;
+    }
+    if (number == 1) return nullptr;
+    setenv("STARPU_NWORKER_PER_CUDA", std::to_string(number).c_str(), 1);
+    if (!models || copied) return nullptr;
+    auto scratch = std::make_shared<ScratchFolder>(config.cache);
+    std::filesystem::copy(folder, scratch->path(),
+                          std::filesystem::copy_options::recursive | std::filesystem::copy_options::skip_existing);
+    setenv("STARPU_PERF_MODEL_DIR", scratch->path().c_str(), 1);
     return scratch;
 }
 
@@ -77,6 +103,11 @@ void CommonOptions::add_to(CLI::App& app) {
         ->group(group);
     app.add_option("--gantt", gantt, "Draw what ran when")->type_name("FILE.svg")->check(not_empty())->group(group);
 #ifndef STARPU_SIMGRID
+    app.add_option("--streams", streams, "Tasks at once on each GPU; auto: 2 where pairs measured together gain by it")
+        ->type_name("INT|auto")
+        ->capture_default_str()
+        ->check(CLI::Validator([](std::string& s) { return s == "auto" ? "" : whole_number(1)(s); }, ""))
+        ->group(group);
     app.add_option("--machine", machine, "Take the performance models of that machine instead of this one's own")
         ->type_name("NAME")
         ->check(not_empty())
@@ -95,6 +126,7 @@ RuntimeOptions CommonOptions::runtime() const {
 #ifndef STARPU_SIMGRID
     if (!machine.empty()) machine_copy_ = use_machine(machine);
     else check_own_models();
+    if (auto copy = use_streams(streams, copied_models || !machine.empty())) machine_copy_ = std::move(copy);
 #endif
     return o;
 }

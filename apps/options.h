@@ -19,8 +19,9 @@ namespace tessera {
 class ScratchFolder;
 
 struct CommonOptions {
-    std::string gpu_memory, host_memory, swap, dag, trace, gantt, machine;
+    std::string gpu_memory, host_memory, swap, dag, trace, gantt, machine, streams = "auto";
     bool dag_stats = false, serial = false, deterministic = false, json = false, quiet = false;
+    bool copied_models = false;  // StarPU was given a copy already
     uint64_t seed = 1;
 
     void add_to(CLI::App&);

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "apps/product_machine.h"
+#include "models/corun.h"
 #include "models/estimate.h"
 
 namespace tessera {
@@ -45,7 +46,14 @@ ListScheduler list_scheduler(const Runtime& runtime, const Plan& plan, const Mac
     const auto workers = runtime.workers();
     Devices devices = devices_of_workers(workers, machine);
     std::map<int, ModelDevice> kinds;
-    for (size_t w = 0; w < workers.size(); ++w) kinds[devices.kind[w]] = device_of(workers[w]);
+    std::map<int, int> sharing;  // streams of a GPU
+    for (size_t w = 0; w < workers.size(); ++w) {
+        kinds[devices.kind[w]] = device_of(workers[w]);
+        if (workers[w].cuda) ++sharing[devices.kind[w]];
+    }
+    std::map<int, double> slower;
+    for (const auto& [kind, n] : sharing)
+        slower[kind] = n > 1 ? std::max(1.0, n / gain_of_company(machine, kinds[kind])) : 1;
     std::vector<std::vector<double>> times(size_t(kinds.empty() ? 0 : kinds.rbegin()->first + 1));
     std::map<const CodeletInfo*, ModelFile> models;
     Estimator estimate(machine);
@@ -66,7 +74,8 @@ ListScheduler list_scheduler(const Runtime& runtime, const Plan& plan, const Mac
             const bool can = kinds.contains(int(k)) && !(k == 0 ? codelet.cpu : codelet.cuda).empty();
             times[k].push_back(!can                ? INFINITY
                                : codelet.host_only ? 0
-                                                   : (k > 0 ? gpu_gap : 0) + seconds(i, kinds[int(k)]));
+                               : k > 0             ? gpu_gap + seconds(i, kinds[int(k)]) * slower[int(k)]
+                                                   : seconds(i, kinds[0]));
         }
     }
     return {plan, std::move(times), std::move(devices), ordered};

@@ -224,11 +224,18 @@ int64_t serial_batch_tile(const TrainFlags& f, const Runtime& runtime) {
 }
 
 // Placed are plans of runs whose policy follows that (schedulers/list.cpp); others place tasks themselves.
-void TrainSetup::plan(Plan& plan) {
+void TrainSetup::plan(Plan& plan, bool in_company) {
 #ifdef STARPU_SIMGRID
     models = complete_models(*machine, {&plan}, devices_of(runtime), "tessera calibrate train " + flags.network);
 #endif
-    if (!machine || runtime.policy() != "list" || flags.common.serial || flags.schedules == 0) return;
+    if (!machine || flags.common.serial) return;
+    if (in_company && !flags.common.deterministic)
+        for (const auto& [device, workers] : workers_by_device(runtime, false)) {
+            if (device.id > 0) continue;  // GPUs of one machine are taken for alike
+            JointChoice choice = choose_together(plan, *machine, device, int(workers.size()));
+            if (choice.changes.size() > joint.changes.size()) joint = std::move(choice);
+        }
+    if (runtime.policy() != "list" || flags.schedules == 0) return;
     constexpr int64_t some_seconds = 40'000'000;  // of a search: tasks in all schedules together
     const int64_t fit = some_seconds / std::max<int64_t>(1, int64_t(plan.tasks.size()));
     const int64_t tries = flags.schedules.value_or(std::clamp<int64_t>(fit, 1000, 20000));

@@ -9,6 +9,7 @@
 #include "core/trace.h"
 #include "data/dataset.h"
 #include "graphs/trainer.h"
+#include "models/corun.h"
 #include "models/estimate.h"
 
 namespace tessera {
@@ -43,6 +44,7 @@ struct TrainSetup {
     std::unique_ptr<Machine> machine;  // the models; null if nothing was measured yet
     Completion models;                 // under simulation: what was missing in them
     double planned_s = NAN;            // of a step, where the tasks of the largest plan were placed
+    JointChoice joint;                 // of implementations, where company was measured: of the plan with most changes
     Params weights;
     Network network;
     Optimizer optimizer;
@@ -52,7 +54,8 @@ struct TrainSetup {
     const Dataset& held_out() const { return data.test.count > 0 ? data.test : data.validation; }
     std::map<std::string, std::string> facts() const;  // what a checkpoint must agree on with the run that resumes it
     std::vector<const Plan*> plans() const;
-    void plan(Plan&);  // says where its tasks run
+    // Says where its tasks run, and `in_company` by which implementation.
+    void plan(Plan&, bool in_company = true);
     void write_dag() const { flags.common.write_dag(executor.plan(trainer.plan())); }
 };
 

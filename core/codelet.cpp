@@ -39,6 +39,8 @@ int can_execute(unsigned worker, starpu_task* task, unsigned implementation) {
     if (spec.worker >= 0 && int(worker) != spec.worker) return 0;
     int forced = spec.implementation;
     if (forced < 0) forced = run.forced_implementation;
+    if (forced < 0 && !run.first_implementation_only)
+        forced = spec.chosen[starpu_worker_get_type(int(worker)) == STARPU_CUDA_WORKER];
     if (forced >= 0) return int(implementation) == forced;
     return implementation == 0 || !run.first_implementation_only;
 }

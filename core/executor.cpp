@@ -1,11 +1,14 @@
 #include "core/executor.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <climits>
 #include <cstring>
 #include <numeric>
 
 #include "core/error.h"
+#include "core/reuse.h"
 #include "core/trace.h"
 
 namespace tessera {
@@ -110,8 +113,10 @@ void Executor::check_limits(const Plan& plan) const {
 // StarPU waits for ever, too, when what does not fit into memory does not fit onto the disk.
 void Executor::check_swap(const Plan& plan) {
     if (options_.in_place) return;
-    for (const PlanValue& v : plan.values)
-        if (!v.is_view() && (!v.param || !params_.contains(v.param))) tile_bytes_ += v.shape.size() * bytes_of(v.dtype);
+    for (const PlanTile& t : plan.tiles) {
+        const Param* param = plan.values[size_t(t.value)].param;
+        if (t.reuses < 0 && !(param && params_.contains(param))) tile_bytes_ += t.bytes;
+    }
     const int64_t limit = runtime_.limit_bytes(STARPU_MAIN_RAM), disk = runtime_.swap_bytes();
     if (disk > 0 && tile_bytes_ - limit > disk * 9 / 10)
         throw Error("the swap folder has " + std::to_string(disk >> 20) + " MiB free; " +
@@ -132,15 +137,34 @@ void Executor::check_workers(const Plan& plan) const {
 
 // All that a step touches, against the smallest memory.
 static bool exceeds(const Plan& plan, const std::vector<BlockDevice>& devices) {
-    int64_t bytes = 0;
-    for (const PlanTile& t : plan.tiles) bytes += t.bytes;
+    const int64_t bytes = memory_bytes(plan);
     return std::any_of(devices.begin(), devices.end(), [&](const BlockDevice& d) {
         return d.speed > 0 && d.memory_bytes > 0 && bytes > d.memory_bytes;
     });
 }
 
+// Cores lose nothing by it. On several GPUs to wait for a place costs some percent, so it is for plans of which there
+// may not be room for two.
+bool Executor::wants_reuse(const Plan& plan) const {
+    if (!options_.reuse || runtime_.cuda_workers() == 0) return options_.reuse;
+    const int64_t bytes = memory_bytes(plan);
+    for (unsigned node = 0; node < starpu_memory_nodes_get_count(); ++node) {
+        const starpu_ssize_t all = starpu_memory_get_total(node);  // -1: not limited
+        if (all > 0 && int64_t(all) < 2 * bytes) return true;
+    }
+    return sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE) < 2 * bytes;
+}
+
 int Executor::load(Plan plan, LoadOptions how) {
-    if (exceeds(plan, options_.devices)) block_products(plan, options_.devices);
+    const auto reuse = [&, wanted = wants_reuse(plan)] {
+        if (wanted) reuse_memory(plan, estimated_times(plan), options_.deterministic);
+    };
+    reuse();
+    if (exceeds(plan, options_.devices)) {
+        forget_reuse(plan);  // which stands on the order of tasks
+        block_products(plan, options_.devices);
+        reuse();
+    }
     check_limits(plan);
     check_swap(plan);
     check_workers(plan);
@@ -163,11 +187,14 @@ void Executor::prepare(Loaded& l, bool share) {
             used[size_t(u.tile)] = true;
         }
     std::map<std::tuple<int64_t, int64_t, DType>, size_t> taken;  // of each kind, by this plan
-    for (size_t c = 0; c < copies; ++c)
+    for (size_t c = 0; c < copies; ++c) {
+        Handles& handles = l.tile_handles[c];
+        handles.resize(plan.tiles.size());
         for (size_t k = 0; k < plan.tiles.size(); ++k) {
             const PlanTile& tile = plan.tiles[k];
             const PlanValue& v = plan.values[size_t(tile.value)];
-            starpu_data_handle_t h = nullptr;
+            starpu_data_handle_t& h = handles[k];
+            if (tile.reuses >= 0) continue;
             if (v.param) h = storage(*v.param).tiles[k - size_t(v.first_tile)];
             else if (c > 0 && !v.buffered) h = l.tile_handles[0][k];
             else if (used[k] && !(share && written_first[k])) {
@@ -180,13 +207,19 @@ void Executor::prepare(Loaded& l, bool share) {
                 if (next == pool.size()) pool.push_back(register_tile(nullptr, tile, v.dtype));
                 h = pool[next];
             }
-            l.tile_handles[c].push_back(h);
         }
+        for (size_t k = 0; k < plan.tiles.size(); ++k) handles[k] = handles[size_t(plan.place(int(k)))];
+    }
 
     const auto priorities = priorities_of(plan, options_.deterministic);
     std::map<std::pair<const CodeletInfo*, uint32_t>, int> classes;
     for (const PlanNode& n : plan.nodes) l.names.push_back(n.name());
     l.handles.resize(copies);
+    std::vector<int> last(plan.tiles.size(), -1);
+    for (const TaskSpec& t : plan.tasks)
+        for (const TileUse& u : t.tiles) last[size_t(plan.place(u.tile))] = u.tile;
+    for (size_t k = 0; k < plan.tiles.size(); ++k)
+        l.gone.push_back(last[size_t(plan.place(int(k)))] >= 0 && last[size_t(plan.place(int(k)))] != int(k));
     for (size_t i = 0; i < plan.tasks.size(); ++i) {
         const TaskSpec& t = plan.tasks[i];
         l.tasks.push_back({t.codelet->starpu, l.names[size_t(t.node)].c_str(), &t, t.footprint,

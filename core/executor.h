@@ -32,6 +32,7 @@ struct ExecutorOptions {
     bool serial = false;         // one node after another, as frameworks run
     bool check_nan = false;      // look at every written tile
     int64_t steps_in_flight = 3;
+    bool reuse = true;               // of memory within a step, where it may be short or costs nothing (core/reuse.h)
     bool in_place = true;            // false: StarPU allocates every tile, so that it may evict to disk
     int forced_implementation = -1;  // every body's implementation number, for tests
     Trace* trace = nullptr;          // records every task; must outlive the executor
@@ -123,6 +124,7 @@ class Executor {
         std::vector<starpu_data_access_mode> modes;
         std::vector<Handles> handles;       // [copy][position], flat over all tasks
         std::vector<Handles> tile_handles;  // [copy][tile]
+        std::vector<bool> gone;             // tiles whose memory others have taken when a step is done
         Handles owned;
         int64_t steps = 0;
     };
@@ -148,6 +150,7 @@ class Executor {
     void check_limits(const Plan&) const;
     void check_swap(const Plan&);
     void check_workers(const Plan&) const;
+    bool wants_reuse(const Plan&) const;
     void prepare(Loaded&, bool share);
     void end_turn();
     void submit_task(Loaded&, size_t index, const starpu_data_handle_t* handles, const Step&, UnfinishedStep&);

@@ -165,6 +165,10 @@ static void require_used(const Plan& plan, const PlanValue& v, int value,
 std::vector<double> Executor::read(int number, Tensor t) {
     Loaded& l = *loaded_[size_t(number)];
     const PlanValue& v = l.plan.values[size_t(t.id)];
+    l.plan.each_tile(t.id, [&](int k, int64_t, int64_t) {
+        if (l.gone[size_t(k)])
+            throw std::invalid_argument("'" + v.name + "' is gone at the end of a step: keep() what is to be read");
+    });
     const auto& handles = l.tile_handles[size_t(std::max<int64_t>(0, l.steps - 1)) % l.tile_handles.size()];
     require_used(l.plan, v, t.id, handles);
     std::vector<double> all(size_t(v.shape.size()));

@@ -140,6 +140,7 @@ class Graph {
 
     const std::deque<Value>& values() const { return values_; }
     const std::vector<Node>& nodes() const { return nodes_; }
+    const std::vector<int>& kept() const { return kept_; }
     const std::string& layer() const { return layer_; }  // that nodes are added to now
     std::vector<bool> needed_nodes() const;  // true for nodes that lead to a kept value, an update or an effect
     std::string print() const;

@@ -8,7 +8,7 @@ namespace tessera {
 
 Plan::Plan(const Graph& graph) {
     for (const Value& v : graph.values()) {
-        values.push_back({v, v.is_view() ? -1 : int(tiles.size())});
+        values.push_back({v, v.is_view() ? -1 : int(tiles.size()), false});
         if (v.is_view()) continue;
         int64_t row = 0;
         for (int64_t rows : v.grid.row_extents) {
@@ -20,6 +20,11 @@ Plan::Plan(const Graph& graph) {
             }
             row += rows;
         }
+    }
+    const auto keep = [&](int value) { values[size_t(value)].kept = true; };
+    for (int id : graph.kept()) {
+        keep(id);
+        for (const Value::Column& c : values[size_t(id)].columns) keep(c.value);
     }
     const auto needed = graph.needed_nodes();
     for (size_t i = 0; i < graph.nodes().size(); ++i) {
@@ -90,7 +95,7 @@ void Lowering::add(const CodeletInfo& codelet, const void* args, const std::vect
     plan_.tasks.push_back(std::move(task));
 }
 
-std::vector<std::vector<int>> dependencies(const Plan& plan, bool ordered) {
+std::vector<std::vector<int>> dependencies(const Plan& plan, bool ordered, bool memory) {
     // Per tile: the writers that a new access waits for, and the accesses since then that a new writer waits for.
     struct State {
         std::vector<int> before, current;
@@ -103,8 +108,9 @@ std::vector<std::vector<int>> dependencies(const Plan& plan, bool ordered) {
     for (size_t i = 0; i < plan.tasks.size(); ++i) {
         auto& waits = edges[i];
         for (const TileUse& u : plan.tasks[i].tiles) {
-            State& s = state[size_t(u.tile)];
-            Kind& k = kind[size_t(u.tile)];
+            const size_t place = size_t(memory ? plan.place(u.tile) : u.tile);
+            State& s = state[place];
+            Kind& k = kind[place];
             const Kind now = u.access == Access::read                     ? reading
                              : u.access == Access::accumulate && !ordered ? accumulating
                                                                           : writing;
@@ -126,7 +132,7 @@ std::vector<std::vector<int>> dependencies(const Plan& plan, bool ordered) {
 DagStats dag_stats(const Plan& plan, const std::vector<double>& times, bool ordered) {
     DagStats stats;
     stats.tasks = int64_t(plan.tasks.size());
-    const auto edges = dependencies(plan, ordered);
+    const auto edges = dependencies(plan, ordered, false);
     std::vector<double> finish(edges.size());
     std::vector<int> level(edges.size()), on_level;
     for (size_t i = 0; i < edges.size(); ++i) {

@@ -22,15 +22,16 @@ struct TaskSpec {
     std::vector<std::byte> args;
     std::vector<TileUse> tiles;
     Cost cost;
-    uint32_t footprint = 0;   // of shapes, leading dimensions and key(): the row of the performance model
-    int node = 0;             // index into Plan::nodes
-    int worker = -1;          // the only one that may run it, or -1
-    int implementation = -1;  // the only one that may be used, or -1
-    int owner = -1;           // memory node whose workers should run it, or -1 (core/blocks.h)
-    int place = -1;           // the same by a planner that looked at all tasks (core/list_schedule.h), with
-    int turn = -1;            // its turn among them
-    bool completes = false;   // the last task of an owned product that writes its tile: it may go home
-    int block = 0;  // of those that its owner computes one after the other: what it reads stays for all of one
+    uint32_t footprint = 0;                // of shapes, leading dimensions and key(): the row of the performance model
+    int node = 0;                          // index into Plan::nodes
+    int worker = -1;                       // the only one that may run it, or -1
+    int implementation = -1;               // the only one that may be used, or -1
+    std::array<int, 2> chosen = {-1, -1};  // the same on CPU cores, on GPUs, by a planner (models/corun.h)
+    int owner = -1;                        // memory node whose workers should run it, or -1 (core/blocks.h)
+    int place = -1;          // the same by a planner that looked at all tasks (core/list_schedule.h), with
+    int turn = -1;           // its turn among them
+    bool completes = false;  // the last task of an owned product that writes its tile: it may go home
+    int block = 0;           // of those that its owner computes one after the other: what it reads stays for all of one
 };
 
 struct PlanTile {
@@ -38,6 +39,7 @@ struct PlanTile {
     int64_t row, col;  // of its first element
     int64_t rows, cols, ld;
     int64_t bytes;
+    int reuses = -1;  // the tile in whose memory it lies, after all tasks on that one; -1: it has its own
 };
 struct PlanNode {
     std::string op, layer, attributes;
@@ -45,6 +47,7 @@ struct PlanNode {
 };
 struct PlanValue : Value {
     int first_tile = 0;  // -1: a view
+    bool kept = false;   // to be read when the step is done
 };
 
 class Plan {
@@ -67,6 +70,10 @@ class Plan {
             int64_t col = 0;
             for (int64_t j = 0; j < grid.cols(); col += grid.col_extents[size_t(j++)]) f(tile(value, i, j), row, col);
         }
+    }
+    int place(int tile) const {  // the tile that has its memory
+        const int other = tiles[size_t(tile)].reuses;
+        return other < 0 ? tile : other;
     }
     DType dtype(int tile) const { return values[size_t(tiles[size_t(tile)].value)].dtype; }
     TileShape shape(int tile) const;
@@ -129,8 +136,8 @@ void dispatch(DType t, const std::string& op, F&& f) {
 // --- what can be asked of a plan ---------------------------------------------------------------------------------
 
 // For every task the earlier tasks that it must wait for, under StarPU's sequential consistency (accumulations into one
-// tile commute unless `ordered`).
-std::vector<std::vector<int>> dependencies(const Plan&, bool ordered);
+// tile commute unless `ordered`). With `memory` a tile that lies where another one did waits for that one's, too.
+std::vector<std::vector<int>> dependencies(const Plan&, bool ordered, bool memory = true);
 
 struct DagStats {
     double t1 = 0, t_inf = 0;  // sum of the times, longest path
@@ -138,7 +145,7 @@ struct DagStats {
     int64_t tasks = 0, edges = 0;
     double parallelism() const { return t_inf > 0 ? t1 / t_inf : 0; }
 };
-DagStats dag_stats(const Plan&, const std::vector<double>& times, bool ordered);
+DagStats dag_stats(const Plan&, const std::vector<double>& times, bool ordered);  // of the data alone
 
 // Longest time from the start of each task to the end of the following step, so that work the next step waits for goes
 // first. `times` in any unit, one per task.

@@ -6,151 +6,35 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
 
 #include "core/error.h"
 #include "core/file.h"
-#include "core/random.h"
 #include "core/statistics.h"
-#include "core/trace.h"
+#include "models/task_bench.h"
 
 namespace tessera {
 namespace {
 
-// One distinct (codelet, footprint): a task that stands for all of them.
-struct Class {
-    const Plan* plan;
-    const TaskSpec* task;
-    int64_t bytes() const {
-        int64_t sum = 0;
-        for (const TileUse& u : task->tiles) sum += plan->tiles[size_t(u.tile)].bytes;
-        return sum;
+// Times in microseconds per device, without the first of each worker; all workers are busy.
+std::map<ModelDevice, std::vector<double>> times_of(const Runtime& runtime, const Step& step, const TaskClass& c,
+                                                    const std::map<ModelDevice, std::vector<int>>& workers,
+                                                    int implementation, int64_t samples) {
+    TaskBench bench;
+    for (const auto& [device, ids] : workers) {
+        if (implementation >= implementations(*c.task->codelet, device.type == 1)) continue;
+        const int64_t sharing = int64_t(ids.size()), each = 1 + (samples + sharing - 1) / sharing;
+        for (int worker : ids) bench.add(c, worker, implementation, each, sharing);
     }
-};
-
-std::vector<Class> classes_of(const std::vector<const Plan*>& plans) {
-    std::vector<Class> all;
-    std::set<std::pair<const CodeletInfo*, uint32_t>> seen;
-    for (const Plan* plan : plans)
-        for (const TaskSpec& t : plan->tasks)
-            if (seen.insert({t.codelet, t.footprint}).second) all.push_back({plan, &t});
-    // A codelet's model is one file.
-    std::stable_sort(all.begin(), all.end(),
-                     [](const Class& a, const Class& b) { return a.task->codelet->name < b.task->codelet->name; });
-    return all;
+    const auto events = bench.run(runtime, step);
+    std::map<ModelDevice, std::vector<double>> times;
+    for (const auto& [device, ids] : workers)
+        for (int worker : ids)
+            for (size_t i = 1; i < events[size_t(worker)].size(); ++i) {
+                const TaskEvent& e = events[size_t(worker)][i];
+                times[device].push_back(e.end_us - e.start_us);
+            }
+    return times;
 }
-
-int implementations(const CodeletInfo& c, bool cuda) {
-    int n = 0;
-    while (n < STARPU_MAXIMPLEMENTATIONS &&
-           (cuda ? c.starpu->cuda_funcs[n] != nullptr : c.starpu->cpu_funcs[n] != nullptr))
-        ++n;
-    return n;
-}
-
-// Workers by the device whose model they share.
-std::map<ModelDevice, std::vector<int>> workers_of(const Runtime& runtime) {
-    std::map<ModelDevice, std::vector<int>> all;
-    for (const WorkerInfo& w : runtime.workers())
-        all[w.cuda ? ModelDevice{1, starpu_worker_get_devid(w.id), 1} : ModelDevice{}].push_back(w.id);
-    return all;
-}
-
-// Tiles that a worker's samples take turns on: together as large as its share of the last cache. In a run what a task
-// reads was used a while ago, by another task; on one set of tiles small tasks would look up to a third faster.
-int64_t turns(int64_t task_bytes, int64_t workers, int64_t samples) {
-    const int64_t cache = std::max<int64_t>(sysconf(_SC_LEVEL3_CACHE_SIZE), int64_t(8) << 20);
-    return std::clamp<int64_t>(cache / workers / std::max<int64_t>(1, task_bytes), 1, samples);
-}
-
-// The same task again and again on each worker, on tiles of its own with the original's leading dimensions. Values are
-// in [0.1, 0.9), so that no body meets NaN, denormals or a negative second moment; integers are 0, a valid label.
-class Bench {
- public:
-    Bench(const Class& c, const std::map<ModelDevice, std::vector<int>>& workers, int implementation, int64_t samples)
-        : device_of_(workers) {
-        plan_.nodes = {c.plan->nodes[size_t(c.task->node)]};
-        for (const auto& [device, ids] : workers) {
-            if (implementation >= implementations(*c.task->codelet, device.type == 1)) continue;
-            const int64_t each = 1 + (samples + int64_t(ids.size()) - 1) / int64_t(ids.size());
-            const int64_t sets = turns(c.bytes(), int64_t(ids.size()), each);
-            for (int worker : ids) add_slot(c, worker, implementation, each, sets);
-        }
-    }
-
-    // Times in microseconds per device, without the first of each worker.
-    std::map<ModelDevice, std::vector<double>> run(const Runtime& runtime, const Step& step) {
-        Trace trace(1024);
-        ExecutorOptions options;
-        options.trace = &trace;
-        Executor executor(runtime, options);
-        const int number = executor.load(plan_);
-        executor.submit(number, step);
-        executor.wait();
-        const TraceData data = trace.data({&executor.plan(number)});
-        std::map<ModelDevice, std::vector<double>> times;
-        for (const auto& [device, ids] : device_of_)
-            for (int worker : ids)
-                for (size_t i = 1; i < data.tasks[size_t(worker)].size(); ++i) {
-                    const TaskEvent& e = data.tasks[size_t(worker)][i];
-                    times[device].push_back(e.end_us - e.start_us);
-                }
-        return times;
-    }
-
- private:
-    void add_slot(const Class& c, int worker, int implementation, int64_t repeat, int64_t turns) {
-        std::vector<TaskSpec> sets;
-        for (int64_t i = 0; i < turns; ++i) sets.push_back(on_own_tiles(c, worker, implementation));
-        for (int64_t r = 0; r < repeat; ++r) plan_.tasks.push_back(sets[size_t(r % turns)]);
-    }
-
-    TaskSpec on_own_tiles(const Class& c, int worker, int implementation) {
-        TaskSpec task = *c.task;
-        task.node = 0, task.worker = worker, task.implementation = implementation;
-        std::map<int, int> copy_of;
-        for (TileUse& u : task.tiles) {
-            const auto [it, fresh] = copy_of.emplace(u.tile, 0);
-            if (fresh) it->second = add_tile(*c.plan, u.tile);
-            u.tile = it->second;
-            if (u.access == Access::accumulate) u.access = Access::read_write;
-        }
-        return task;
-    }
-
-    int add_tile(const Plan& from, int number) {
-        const PlanTile& tile = from.tiles[size_t(number)];
-        const DType type = from.dtype(number);
-        const bool whole_number = type == DType::i32 || type == DType::u8;
-        std::vector<int64_t> cols = {tile.cols};
-        if (tile.ld > tile.cols) cols.push_back(tile.ld - tile.cols);  // the tile is the left part of a wider matrix
-        Param& p =
-            params_.add({"t" + std::to_string(params_.size()),
-                         {tile.rows, tile.ld},
-                         type,
-                         {{tile.rows}, cols},
-                         [=](int64_t i, int64_t j) {
-                             return whole_number
-                                        ? 0.0
-                                        : 0.1 + 0.8 * double(random_bits(7, uint64_t(i), uint64_t(j)) >> 11) * 0x1p-53;
-                         }});
-        PlanValue value;
-        value.name = p.name, value.shape = p.shape, value.dtype = type, value.grid = p.grid, value.param = &p;
-        value.first_tile = int(plan_.tiles.size());
-        int64_t col = 0;
-        for (int64_t n : cols) {
-            plan_.tiles.push_back(
-                {int(plan_.values.size()), 0, col, tile.rows, n, tile.ld, tile.rows * n * bytes_of(type)});
-            col += n;
-        }
-        plan_.values.push_back(std::move(value));
-        return plan_.values.back().first_tile;
-    }
-
-    std::map<ModelDevice, std::vector<int>> device_of_;
-    Params params_;
-    Plan plan_;
-};
 
 // A neighbour that takes the core for a moment is no property of the task.
 int64_t drop_spikes(std::vector<double>& times) {
@@ -174,12 +58,12 @@ class FolderLock {
 };
 
 struct Wanted {
-    Class what;
+    TaskClass what;
     int implementation;
     std::map<ModelDevice, std::vector<int>> workers;
 };
 
-bool is_current(const Machine& machine, const ModelFile& model, const Class& c, const ModelDevice& device,
+bool is_current(const Machine& machine, const ModelFile& model, const TaskClass& c, const ModelDevice& device,
                 int implementation) {
     const ModelEntry* entry = model.find(device, implementation, c.task->footprint);
     if (!entry || entry->samples < least_samples) return false;
@@ -201,11 +85,11 @@ ModelFile model_of(const Machine& machine, const std::string& codelet, bool rese
     }
 }
 
-std::vector<Wanted> missing(const Runtime& runtime, const Machine& machine, const std::vector<Class>& classes,
+std::vector<Wanted> missing(const Runtime& runtime, const Machine& machine, const std::vector<TaskClass>& classes,
                             const CalibrationOptions& o, CalibrationResult& result) {
     std::vector<Wanted> all;
-    const auto workers = workers_of(runtime);
-    for (const Class& c : classes) {
+    const auto workers = workers_by_device(runtime, true);
+    for (const TaskClass& c : classes) {
         const ModelFile model = model_of(machine, c.task->codelet->name, o.reset);
         const int most = std::max(implementations(*c.task->codelet, false), implementations(*c.task->codelet, true));
         for (int k = 0; k < most; ++k) {
@@ -222,13 +106,18 @@ std::vector<Wanted> missing(const Runtime& runtime, const Machine& machine, cons
 }
 
 // What others have written meanwhile stays.
-void merge(Machine& machine, const Class& c, int implementation,
+void merge(Machine& machine, const TaskClass& c, int implementation,
            const std::map<ModelDevice, std::vector<double>>& times, bool stale, bool reset) {
     const FolderLock lock(machine.folder());
     const std::string& name = c.task->codelet->name;
     machine.facts = read_facts(machine.folder());
     ModelFile model = stale ? ModelFile{} : model_of(machine, name, reset);
-    if (stale) machine.facts.codelets.erase(name);
+    if (stale) {
+        machine.facts.codelets.erase(name);
+        std::erase_if(machine.facts.together_us, [&](const auto& entry) {
+            return entry.first.task.codelet == name || entry.first.beside.codelet == name;
+        });
+    }
     describe(machine.facts, *c.plan, c.task->codelet);
     for (const auto& [device, t] : times) {
         model.set(device, implementation, entry_of(c.task->footprint, c.bytes(), c.task->cost.flops, t));
@@ -269,7 +158,7 @@ CalibrationResult calibrate(const Runtime& runtime, Machine& machine, const std:
         if (o.progress) o.progress(done++, int64_t(todo.size()), codelet.name);
         std::map<ModelDevice, std::vector<double>> times;
         for (int round = 0; round < 4 && !enough(times, w.workers.size()); ++round) {
-            for (const auto& [device, t] : Bench(w.what, w.workers, w.implementation, o.samples).run(runtime, step))
+            for (const auto& [device, t] : times_of(runtime, step, w.what, w.workers, w.implementation, o.samples))
                 times[device].insert(times[device].end(), t.begin(), t.end());
             for (auto& [device, t] : times) result.spikes += drop_spikes(t);
         }
@@ -282,12 +171,12 @@ CalibrationResult calibrate(const Runtime& runtime, Machine& machine, const std:
 
 std::optional<double> remeasure(const Runtime& runtime, const std::vector<const Plan*>& plans, const Step& step,
                                 const std::string& codelet, uint32_t footprint, int implementation) {
-    for (const Class& c : classes_of(plans)) {
+    for (const TaskClass& c : classes_of(plans)) {
         if (c.task->codelet->name != codelet || c.task->footprint != footprint) continue;
-        const auto workers = workers_of(runtime);
+        const auto workers = workers_by_device(runtime, true);
         const auto cores = workers.find(ModelDevice{});
         if (cores == workers.end()) return std::nullopt;
-        auto times = Bench(c, {*cores}, implementation, least_samples + 2).run(runtime, step);
+        auto times = times_of(runtime, step, c, {*cores}, implementation, least_samples + 2);
         if (times.empty() || times.begin()->second.empty()) return std::nullopt;
         return median(times.begin()->second);
     }

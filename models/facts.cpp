@@ -100,8 +100,14 @@ DeviceFacts device_from(const Json& j) {
     return d;
 }
 
+Json to_json(const CoRunTask& t) { return Json::array({t.codelet, footprint_text(t.footprint), t.implementation}); }
+
+CoRunTask co_run_task(const Json& j) {
+    return {j.at(0).get<std::string>(), parse_hex(j.at(1).get<std::string>()), j.at(2).get<int>()};
+}
+
 Json to_json(const MachineFacts& m) {
-    Json devices = Json::array(), codelets = Json::object();
+    Json devices = Json::array(), codelets = Json::object(), together = Json::array();
     for (const DeviceFacts& d : m.devices) devices.push_back(to_json(d));
     for (const auto& [name, c] : m.codelets) {
         Json entries = Json::object();
@@ -109,9 +115,14 @@ Json to_json(const MachineFacts& m) {
         codelets[name] = {
             {"op", c.op}, {"dtype", c.dtype}, {"source", c.source}, {"hash", c.hash}, {"entries", entries}};
     }
-    return {{"version", version},   {"name", m.name},     {"description", m.description},
-            {"starpu", m.starpu},   {"date", m.date},     {"command", m.command},
-            {"derived", m.derived}, {"devices", devices}, {"codelets", codelets}};
+    for (const auto& [pair, us] : m.together_us)
+        together.push_back({{"device", name_of(pair.device)},
+                            {"task", to_json(pair.task)},
+                            {"beside", to_json(pair.beside)},
+                            {"us", us}});
+    return {{"version", version},   {"name", m.name},       {"description", m.description}, {"starpu", m.starpu},
+            {"date", m.date},       {"command", m.command}, {"derived", m.derived},         {"devices", devices},
+            {"codelets", codelets}, {"together", together}};
 }
 
 MachineFacts facts_from(const Json& j) {
@@ -127,6 +138,9 @@ MachineFacts facts_from(const Json& j) {
         facts.source = c.at("source").get<std::string>(), facts.hash = c.at("hash").get<std::string>();
         for (const auto& [footprint, e] : c.at("entries").items()) facts.entries[parse_hex(footprint)] = entry_from(e);
     }
+    for (const Json& t : j.value("together", Json::array()))
+        m.together_us[{device_of(t.at("device").get<std::string>()), co_run_task(t.at("task")),
+                       co_run_task(t.at("beside"))}] = figure(t, "us");
     return m;
 }
 

@@ -40,11 +40,24 @@ struct DeviceFacts {
 
     double gflops(DType) const;  // 0: unknown; bf16 without units of its own is widened to f32; integers: 0
 };
+// A task by an implementation, as one of two that share a device.
+struct CoRunTask {
+    std::string codelet;
+    uint32_t footprint = 0;
+    int implementation = 0;
+    auto operator<=>(const CoRunTask&) const = default;
+};
+struct CoRunPair {
+    ModelDevice device;
+    CoRunTask task, beside;
+    auto operator<=>(const CoRunPair&) const = default;
+};
 struct MachineFacts {
     std::string name, description, starpu, date, command;
     std::string derived;  // how it was composed, or empty for a machine that exists
     std::vector<DeviceFacts> devices;
     std::map<std::string, CodeletFacts> codelets;
+    std::map<CoRunPair, double> together_us;  // of the task while the other runs beside it (models/corun.h)
 
     const DeviceFacts* device(const ModelDevice&) const;  // or nullptr
     // What is known of one row of a model, or nullptr.

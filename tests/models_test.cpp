@@ -282,7 +282,7 @@ TEST(ModelFile, DeviceNames) {
 }
 
 MachineFacts sample_facts() {
-    MachineFacts m{"here", "a \"test\"", "1.4.10", "2026-11-21", "tessera calibrate train mlp", "", {}, {}};
+    MachineFacts m{"here", "a \"test\"", "1.4.10", "2026-11-21", "tessera calibrate train mlp", "", {}, {}, {}};
     m.devices = {{cpu, "a core", 100, 50, 0, 12.5, true, "measured"},
                  {gpu1, "Tesla K40m", 4290, 1430, 0, 288, false, "s"}};
     CodeletFacts& c = m.codelets["gemm_f32"];

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # tessera-sim gemm on StarPU's sirocco (4 equal GPUs behind one link): the same time twice, close to the bound with and
 # without a limit on memory, C goes home once, no stock policy is faster; too small a limit is one clear line.
-# usage: bash sim_gemm.sh TESSERA_SIM MODELS SCRATCH
+# usage: bash sim_gemm.sh TESSERA_SIM MODELS SCRATCH SHARES_PROBE
 set -euo pipefail
 source "$(dirname "$0")/app_common.sh.inc"
 source "$(dirname "$0")/app_json.sh.inc"
-begin "$@"
+[ $# -eq 4 ] || { echo "usage: bash $0 TESSERA_SIM MODELS SCRATCH SHARES_PROBE" >&2; exit 2; }
+shares_probe=$(realpath "$4")
+begin "${@:1:3}"
 models=$source
 [ -f "$models/bus/sirocco.platform.xml" ] || skip "StarPU's published machines are not in $models"
 mkdir -p sirocco/bus sirocco/codelets/45  # one machine alone, as tessera simulate copies it
@@ -75,6 +77,14 @@ product least --gpu-memory 11M --n 4800
 fresh
 expect_error 1 'a memory limit of 8388608 bytes is too small: .*gemm_f32.* needs 11059200 bytes' "${gemm[@]}" --gpu-memory 8M
 expect "the least that works is named" grep -q '^hint: the least that works is 11M' err.txt
+
+# --- a plan whose rates are wrong, or a device that is slower than its model said, is corrected while it runs ---
+seconds() { fresh; "$shares_probe" "$@" --log=root.thres:warning 2>/dev/null; }
+right=$(seconds 1 1 1 1) wrong=$(seconds 4 1 1 1) slow=$(SLOWNESS=3 seconds 1 1 1 1)
+note "planned rightly $right s; with 4 : 1 : 1 : 1 for equal GPUs $wrong s; with one three times slower than planned $slow s"
+# Left alone the first GPU would take 16/7 and 3 times as long; the least that is possible is 1 and 1.2 times.
+expect "a share of 4/7 for one of four equal GPUs is corrected" is_true "$wrong <= 1.15 * $right"
+expect "a GPU that is three times slower than planned is helped" is_true "$slow <= 1.4 * $right && $slow >= 1.19 * $right"
 
 # --- what ran when ---
 product traced --trace t.json
