@@ -92,26 +92,31 @@ struct MaxPool2dBackward {
     static Cost cost(Args, In<T> dy, In<uint8_t> places, Out<T> dx) {
         return {double(dy.size()), bytes_of_views(dy, places, dx)};
     }
-    // Scatters into sums of as many channels of an image as second-level cache holds.
+    // Scatters into sums of as many channels of an image as second-level cache holds. They have room for the padding,
+    // too: no value of a place reaches beyond them, and what lies in the padding is dropped.
     static void cpu(Args a, In<T> dy, In<uint8_t> places, Out<T> dx) {
         const int64_t inputs = a.h.input * a.w.input, outputs = a.h.output * a.w.output;
-        const int64_t width = std::clamp<int64_t>(cached_bytes / (inputs * int64_t(sizeof(C))), 1, dy.cols);
-        C* sums = static_cast<C*>(workspace(inputs * width * int64_t(sizeof(C))));
-        int64_t offsets[most_places];  // of places, from the place of the window's first one
+        const int64_t rows = padded(a.h), cols = padded(a.w);
+        const int64_t width = std::clamp<int64_t>(cached_bytes / (rows * cols * int64_t(sizeof(C))), 1, dy.cols);
+        C* sums = static_cast<C*>(workspace(rows * cols * width * int64_t(sizeof(C))));
+        int64_t offsets[most_places + 1] = {};  // of places, from the place of the window's first one
         for (int64_t r = 0, place = 0; r < a.h.window; ++r)
-            for (int64_t s = 0; s < a.w.window; ++s) offsets[place++] = (r * a.w.input + s) * width;
+            for (int64_t s = 0; s < a.w.window; ++s) offsets[place++] = (r * cols + s) * width;
+        const auto at = [&](int64_t h, int64_t w) {
+            return sums + ((h + a.h.padding) * cols + w + a.w.padding) * width;
+        };
         for (int64_t image = 0; image < dy.rows / outputs; ++image)
             for (int64_t j0 = 0; j0 < dy.cols; j0 += width) {
                 const int64_t n = std::min(width, dy.cols - j0);
-                std::fill_n(sums, inputs * width, C(0));
+                std::fill_n(sums, rows * cols * width, C(0));
                 int64_t row = image * outputs;
                 for (int64_t p = 0; p < a.h.output; ++p)
                     for (int64_t q = 0; q < a.w.output; ++q, ++row)
-                        scatter(n, dy.row(row) + j0, places.row(row) + j0, offsets,
-                                sums + (a.h.start(p) * a.w.input + a.w.start(q)) * width);
-                for (int64_t i = 0; i < inputs; ++i)
-                    std::transform(sums + i * width, sums + i * width + n, dx.row(image * inputs + i) + j0,
-                                   [](C sum) { return T(sum); });
+                        scatter(n, dy.row(row) + j0, places.row(row) + j0, offsets, at(a.h.start(p), a.w.start(q)));
+                for (int64_t i = 0; i < inputs; ++i) {
+                    const C* from = at(i / a.w.input, i % a.w.input);
+                    std::transform(from, from + n, dx.row(image * inputs + i) + j0, [](C sum) { return T(sum); });
+                }
             }
     }
     static void cuda(Args a, In<T> dy, In<uint8_t> places, Out<T> dx, Stream stream);
@@ -119,6 +124,10 @@ struct MaxPool2dBackward {
  private:
     static constexpr int64_t cached_bytes = 256 << 10;
 
+    // From the padding's begin to the end of the input or of the last window.
+    static int64_t padded(const SlidingAxis& a) {
+        return a.padding + std::max(a.input, a.start(a.output - 1) + a.window);
+    }
     static void scatter(int64_t n, const T* __restrict dy, const uint8_t* __restrict places,
                         const int64_t* __restrict offsets, C* __restrict sums) {
         for (int64_t j = 0; j < n; ++j) sums[offsets[places[j]] + j] += C(dy[j]);

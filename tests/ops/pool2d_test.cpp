@@ -190,6 +190,35 @@ TEST_P(MaxPool2d, NanWinsAndNegativeInfinityIsAValue) {
     EXPECT_EQ(r.dx, (std::vector<double>{1, 0, 2, 0, 0, 0, 0, 12, 0}));
 }
 
+// Overwrites the places that a pooling noted, as calibration does with made-up values.
+struct PlacesZero {
+    static constexpr auto name = "test_places_zero", formula = "places = 0";
+    static constexpr DType dtype = DType::u8;
+    struct Args {};
+    static Cost cost(Args, Out<uint8_t> places) { return {0, bytes_of_views(places)}; }
+    static void cpu(Args, Out<uint8_t> places) {
+        for (int64_t i = 0; i < places.rows; ++i) std::fill_n(places.row(i), places.cols, uint8_t(0));
+    }
+};
+const Register<PlacesZero> places_zero;
+
+// Written in the padding - before the workspace, or at the end of the row above - they corrupted memory.
+TEST_P(MaxPool2d, PlacesInThePaddingGetNothing) {
+    const auto pool = [](Maps x) {
+        const Maps y = max_pool2d(x, 3, {.stride = 2, .padding = 1});
+        Graph& g = *y.tensor.graph;
+        const Tensor places{&g, y.tensor.id + 1};
+        EXPECT_EQ(places.name(), "places");
+        Node node;
+        node.op = "places_zero", node.outputs = {places};
+        node.lower = [=](Lowering& to) { to.task<PlacesZero>({}, to.tile(places, 0, 0)); };
+        g.add(std::move(node));
+        return y;
+    };
+    const Result r = pooled(GetParam(), 3, 3, std::vector<double>(9, 1), {1, 2, 4, 8}, pool);
+    EXPECT_EQ(r.dx, (std::vector<double>{0, 0, 0, 0, 8, 0, 0, 0, 0}));
+}
+
 // Places count row by row in windows of up to 255 of them, clipped or not.
 TEST_P(MaxPool2d, LargestWindow) {
     std::vector<double> x(size_t(15 * 17), -1);
