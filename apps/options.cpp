@@ -135,7 +135,9 @@ std::unique_ptr<Trace> CommonOptions::make_trace() const {
 #ifdef STARPU_SIMGRID
     return std::make_unique<Trace>();  // busy and idle times, bytes and memory of the result
 #else
-    return trace.empty() && gantt.empty() ? nullptr : std::make_unique<Trace>();
+    if (!trace.empty() || !gantt.empty()) return std::make_unique<Trace>();
+    const bool limited = !gpu_memory.empty() || !host_memory.empty();
+    return limited ? std::make_unique<Trace>(0) : nullptr;  // sums only: the traffic that limits cause
 #endif
 }
 

@@ -27,7 +27,7 @@ struct CommonOptions {
     void add_to(CLI::App&);
     RuntimeOptions runtime() const;  // with --machine: StarPU will take its models
     ExecutorOptions executor(const Config&, Trace* = nullptr) const;
-    std::unique_ptr<Trace> make_trace() const;  // null if nothing wants one; needs a Runtime
+    std::unique_ptr<Trace> make_trace() const;  // null if nothing wants one: pictures, limits; needs a Runtime
     // Now, not after the run: can the files be written, and is each another than `further`, the command's own outputs?
     void check_outputs(const std::vector<std::string>& further = {}) const;
     void write_dag(const Plan&) const;  // --dag, --dag-stats

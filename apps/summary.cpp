@@ -31,7 +31,9 @@ std::vector<WorkerShare> worker_shares(const Runtime& runtime, const WorkerClock
     std::vector<WorkerShare> shares;
     for (const WorkerInfo& w : runtime.workers()) {
         const double tasks = (after.busy_s[size_t(w.id)] - before.busy_s[size_t(w.id)]) / seconds;
-        const double transfers = (after.transfer_s[size_t(w.id)] - before.transfer_s[size_t(w.id)]) / seconds;
+        // StarPU's sum for the worker counts what several tasks wait for at once several times.
+        const double waited = (after.transfer_s[size_t(w.id)] - before.transfer_s[size_t(w.id)]) / seconds;
+        const double transfers = std::clamp(waited, 0.0, std::max(0.0, 1 - tasks));
         shares.push_back({w.name, tasks, transfers, std::max(0.0, 1 - tasks - transfers)});
     }
     return shares;

@@ -241,6 +241,10 @@ void Training::print_result(double seconds) {
     }
     table.row({"memory",
                human_bytes(memory_.total()) + " of live tiles at the peak, " + human_bytes(rss_bytes()) + " resident"});
+    const auto traffic = setup_.trace ? setup_.trace->link_bytes() : std::vector<std::array<int64_t, 3>>{};
+    const auto name = [](int64_t node) { return node_name(unsigned(node)); };
+    for (const auto& [from, to, bytes] : traffic)
+        table.row({"traffic", human_bytes(bytes) + " from " + name(from) + " to " + name(to)});
     std::cout << table.text();
     Table workers({"worker", "tasks", "transfers", "idle"});
     for (const WorkerShare& w : worker_shares(runtime_, clock_, spent_, seconds > 0 ? seconds : 1))
@@ -259,6 +263,8 @@ void Training::print_result(double seconds) {
                         {"rss_bytes", rss_bytes()},
                         {"policy", runtime_.policy()},
                         {"workers", runtime_.workers().size()}};
+    for (const auto& [from, to, bytes] : traffic)
+        j["bytes"].push_back({{"from", name(from)}, {"to", name(to)}, {"bytes", bytes}});
     if (std::isfinite(accuracy_)) j["test_accuracy"] = accuracy_;
     if (steps > 0) {
         j["samples_per_s"] = double(samples_) / seconds, j["gflops"] = flops_ / seconds * 1e-9;

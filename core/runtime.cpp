@@ -2,6 +2,7 @@
 
 #include <cblas.h>
 #include <dlfcn.h>
+#include <malloc.h>
 #include <starpu.h>
 #include <starpu_scheduler.h>
 #include <sys/stat.h>
@@ -123,6 +124,8 @@ void set_limits(const RuntimeOptions& o) {
         setenv("STARPU_LIMIT_CUDA_MEM", std::to_string(*o.gpu_memory_bytes / mebibyte).c_str(), 1);
     }
     if (!o.host_memory_bytes || o.streamed) return;
+    // A tile that StarPU frees goes back to the system: malloc would keep it for tiles that are somewhere else by then.
+    mallopt(M_MMAP_THRESHOLD, 1 << 16);
     const int64_t free_mib = free_bytes(o.swap) / mebibyte;
     if (free_mib < 64)
         throw Error("the disk of the swap folder '" + o.swap + "' has only " + std::to_string(free_mib) + " MiB free");

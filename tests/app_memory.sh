@@ -2,6 +2,7 @@
 # Training with tiles on disk gives the bits of training without; limits and folders that cannot work are one clear line.
 set -euo pipefail
 source "$(dirname "$0")/app_common.sh.inc"
+source "$(dirname "$0")/app_json.sh.inc"
 begin "$@"
 any=("$program" train mlp --data digits:600 --deterministic --quiet --json)
 wide=("${any[@]}" --hidden 2048,2048 --tile 1024 --epochs 1)
@@ -10,6 +11,8 @@ small=("$program" train mlp --data digits:200 --batch 50 --hidden 16 --epochs 1 
 mkdir swap
 [ "$(df -Pm swap | awk 'NR == 2 { print $4 }')" -gt 500 ] || skip "500 MiB of free disk are needed"
 if expect_ok "${wide[@]}" --metrics free.jsonl; then
+  free_rss=$(json_value rss_bytes out.txt)
+  expect "without a limit nothing is said of traffic" not grep -q traffic out.txt
   free_peak=$(sed -nE '$s/.*"sum":([0-9]+).*/\1/p' out.txt)
   losses free.jsonl >free.txt
 fi
@@ -19,6 +22,10 @@ if limit_s=200 expect_ok "${wide[@]}" --metrics tight.jsonl --host-memory 64M --
   expect "the loss is that of the last step" test "$(json_value train_loss out.txt)" = "$(tail -n 1 free.txt | cut -d' ' -f2)"
   expect "live tiles stay below 64 MiB in main memory ($(grep -oE '"per_node":\[[0-9,]*' out.txt); $free_peak without)" \
     test "$(sed -nE '$s/.*"per_node":\[([0-9]+).*/\1/p' out.txt)" -le $((64 << 20))
+  rss=$(json_value rss_bytes out.txt)  # tiles that are on disk are nowhere else
+  expect "less is resident ($rss of $free_rss bytes)" test "$rss" -lt "$free_rss"
+  expect "the traffic with the disk is told" grep -qE '^traffic +[0-9.]+ [KMG]iB from Disk 0 to NUMA 0' out.txt
+  expect "and in JSON" grep -qE '"from":"NUMA 0","to":"Disk 0"' out.txt
   expect "no file is left in the swap folder" test -z "$(find swap -type f)"
   expect "no folder is left in the swap folder" test -z "$(find swap -mindepth 1)"
 fi
