@@ -68,8 +68,7 @@ struct AddCount {
 };
 template <class T>
 void Argmax<T>::cuda(Args, In<T> x, Out<int32_t> y, Stream stream) {
-    argmax_kernel<<<blocks_for(x.rows), threads_per_block, 0, stream>>>(x, y);
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for(x.rows), argmax_kernel<T>, x, y);
 }
 template <class T>
 void CountCorrect<T>::cuda(Args a, In<T> x, In<int32_t> labels, Acc<float> count, Stream stream) {

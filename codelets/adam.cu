@@ -73,8 +73,7 @@ __global__ void adam_kernel(AdamFactors<T> c, InOut<T> w, In<T> dw, InOut<T> m, 
 }
 template <class T>
 void Adam<T>::cuda(Args a, InOut<T> w, In<T> dw, InOut<T> m, InOut<T> v, Stream stream) {
-    adam_kernel<<<blocks_for(w.size()), threads_per_block, 0, stream>>>(a.factors<T>(), w, dw, m, v);
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for(w.size()), adam_kernel<T>, a.factors<T>(), w, dw, m, v);
 }
 #endif
 const Register<Adam<float>, Adam<double>> codelets;

@@ -188,16 +188,14 @@ void BatchNormStatistics<T>::cuda(Args a, In<T> x, Acc<C> statistics, Stream str
 template <class C>
 void BatchNormFinish<C>::cuda(Args a, In<C> s, InOut<C> running_mean, InOut<C> running_var, Out<C> mean, Out<C> rstd,
                               Stream stream) {
-    batch_norm_finish_kernel<<<blocks_for(s.cols), threads_per_block, 0, stream>>>(
-        s, Finish<C>{a, running_mean, running_var, mean, rstd});
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for(s.cols), batch_norm_finish_kernel<C>, s,
+           Finish<C>{a, running_mean, running_var, mean, rstd});
 }
 template <class T>
 void BatchNormApply<T>::cuda(Args a, In<T> x, InList<T> residual, In<C> mean, In<C> rstd, In<C> gamma, In<C> beta,
                              Out<T> y, Stream stream) {
-    batch_norm_kernel<<<blocks_for(y.size()), threads_per_block, 0, stream>>>(
-        a, x, residual.count ? residual[0] : In<T>{}, mean, rstd, gamma, beta, y);
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for(y.size()), batch_norm_kernel<T, C>, a, x, residual.count ? residual[0] : In<T>{},
+           mean, rstd, gamma, beta, y);
 }
 template <class T>
 void BatchNormTraining<T>::cuda(Args a, In<T> x, InList<T> residual, In<C> gamma, In<C> beta, InOut<C> running_mean,

@@ -220,9 +220,8 @@ void BatchNormAddedSums<T>::cuda(Args a, In<T> x, In<T> y, In<T> dy, In<C> mean,
 template <class T>
 void BatchNormBackward<T>::cuda(Args a, In<T> x, MaybeIn<T> y, In<T> dy, In<C> mean, In<C> rstd, In<C> gamma,
                                 In<C> dgamma, In<C> dbeta, Out<T> dx, Stream stream) {
-    batch_norm_backward_kernel<<<blocks_for(x.size()), threads_per_block, 0, stream>>>(
-        a, x, y.count ? y[0] : In<T>{}, dy, mean, rstd, gamma, dgamma, dbeta, dx);
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for(x.size()), batch_norm_backward_kernel<T, C>, a, x, y.count ? y[0] : In<T>{}, dy,
+           mean, rstd, gamma, dgamma, dbeta, dx);
 }
 #endif
 const Register<BatchNormSums<float>, BatchNormSums<double>, BatchNormSums<bf16>, BatchNormAddedSums<float>,

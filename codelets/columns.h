@@ -110,15 +110,15 @@ void sum_columns_on_cuda(int64_t rows, int64_t cols, Term term, Use use, cudaStr
     constexpr int64_t least = 64, most = 128;  // rows of a chunk, chunks
     const int64_t chunk = rows > least * most ? (rows + most - 1) / most : least, chunks = (rows + chunk - 1) / chunk;
     const unsigned across = blocks_for_rows((cols + column_lanes - 1) / column_lanes);
-    const auto launch = [&](int64_t blocks, int64_t n, int64_t each, auto of, auto then) {
-        sum_chunks_kernel<S><<<dim3(unsigned(blocks), across), threads_per_block, 0, stream>>>(n, cols, each, of, then);
-        check(cudaGetLastError(), name);
+    const auto sum = [&](int64_t blocks, int64_t n, int64_t each, auto of, auto then) {
+        launch(name, stream, dim3(unsigned(blocks), across), sum_chunks_kernel<S, decltype(of), decltype(then)>, n,
+               cols, each, of, then);
     };
-    if (chunks == 1) return launch(1, rows, rows, term, use);
+    if (chunks == 1) return sum(1, rows, rows, term, use);
     const DeviceScratch scratch(chunks * cols * int64_t(sizeof(S)), stream);
     const Parts<S> parts{static_cast<S*>(scratch.memory()), cols};
-    launch(chunks, rows, chunk, term, StorePart<S>{parts});
-    launch(1, chunks, chunks, parts, use);
+    sum(chunks, rows, chunk, term, StorePart<S>{parts});
+    sum(1, chunks, chunks, parts, use);
 }
 #endif
 

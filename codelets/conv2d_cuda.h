@@ -66,17 +66,16 @@ __global__ void finish_kernel(Activation activation, const T* bias, Out<T> y) {
 template <class T>
 void finish(const ConvArgs& a, In<T> b, Out<T> y, cudaStream_t stream) {
     if (a.activation == Activation::none && !a.bias) return;
-    finish_kernel<<<blocks_for(y.size()), threads_per_block, 0, stream>>>(a.activation, a.bias ? b.data : nullptr, y);
-    check(cudaGetLastError(), "conv2d, bias and activation");
+    launch("conv2d, bias and activation", stream, blocks_for(y.size()), finish_kernel<T>, a.activation,
+           a.bias ? b.data : nullptr, y);
 }
 template <class T>
 void gather(const ConvShape& s, InList<T> x, int64_t first, int64_t rows, T* columns, cudaStream_t stream) {
     const int64_t channels = columns_of(x) / s.groups;
     int64_t channel0 = 0;
     for (const In<T>& tile : x) {
-        gather_kernel<<<blocks_for(rows * s.taps() * tile.cols), threads_per_block, 0, stream>>>(
-            s, tile, channel0, channels, first, rows, columns);
-        check(cudaGetLastError(), "conv2d, columns");
+        launch("conv2d, columns", stream, blocks_for(rows * s.taps() * tile.cols), gather_kernel<T>, s, tile, channel0,
+               channels, first, rows, columns);
         channel0 += tile.cols;
     }
 }
@@ -130,8 +129,7 @@ void data_gradient(ConvGradientArgs a, In<T> dz, In<T> w, Out<T> dx, cudaStream_
         const int64_t n = std::min(block, images - i);
         product(i * s.outputs(), n * s.outputs(), columns, depth);
         const Out<T> to{dx.row(i * s.inputs()), n * s.inputs(), dx.cols, dx.ld};
-        scatter_kernel<<<blocks_for(to.size()), threads_per_block, 0, stream>>>(s, columns, n, to);
-        check(cudaGetLastError(), "conv2d_backward_data, columns");
+        launch("conv2d_backward_data, columns", stream, blocks_for(to.size()), scatter_kernel<T>, s, columns, n, to);
     }
 }
 
@@ -181,8 +179,7 @@ void weight_gradient(ConvGradientArgs a, InList<T> x, In<T> dz, Acc<T> dw, cudaS
         else product(a.first && m == 0, dw.data, dw.ld);
     }
     if (!wide) return;
-    add_rounded_kernel<<<blocks_for(dw.size()), threads_per_block, 0, stream>>>(a.first, sum, dw);
-    check(cudaGetLastError(), "conv2d_backward_weights, sum");
+    launch("conv2d_backward_weights, sum", stream, blocks_for(dw.size()), add_rounded_kernel<T>, a.first, sum, dw);
 }
 
 }  // namespace tessera::device

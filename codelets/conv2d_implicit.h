@@ -163,17 +163,15 @@ __global__ void block_kernel(P p) {
 }
 
 template <class P>
-void launch(const P& p, cudaStream_t stream) {
+void multiply(const P& p, cudaStream_t stream) {
     const int64_t elements = p.rows() * p.cols() * p.s.groups;
     const bool few = p.cols() < tile / 4 || p.rows() * p.cols() < tile * tile / 16, small = few && p.s.groups > 1;
+    constexpr auto name = "conv2d, implicit";
     if (small && p.depth() >= 4 * threads_per_block)
-        block_kernel<<<blocks_for_rows(elements), threads_per_block, 0, stream>>>(p);
-    else if (small) thread_kernel<<<blocks_for(elements), threads_per_block, 0, stream>>>(p);
-    else {
-        const int64_t tiles = p.s.groups * ((p.rows() + tile - 1) / tile) * ((p.cols() + tile - 1) / tile);
-        tiled_kernel<<<blocks_for_rows(tiles), threads_per_block, 0, stream>>>(p);
-    }
-    check(cudaGetLastError(), "conv2d, implicit");
+        return launch(name, stream, blocks_for_rows(elements), block_kernel<P>, p);
+    if (small) return launch(name, stream, blocks_for(elements), thread_kernel<P>, p);
+    const int64_t tiles = p.s.groups * ((p.rows() + tile - 1) / tile) * ((p.cols() + tile - 1) / tile);
+    launch(name, stream, blocks_for_rows(tiles), tiled_kernel<P>, p);
 }
 
 template <class T>
@@ -183,19 +181,19 @@ void forward(ConvArgs a, InList<T> x, In<T> w, In<T> b, Out<T> y, cudaStream_t s
         Forward<T> p{a.shape, {}, w, y, channel, t > 0, false, a.bias ? b.data : nullptr, a.activation};
         while (t < x.count && p.x.count < p.x.most) p.x.add(x[t++]);
         p.last = t == x.count;
-        launch(p, stream);
+        multiply(p, stream);
         channel += p.x.cols;
     }
 }
 template <class T>
 void data_gradient(ConvGradientArgs a, In<T> dz, In<T> w, Out<T> dx, cudaStream_t stream) {
-    launch(DataGradient<T>{a.shape, dz, w, dx, a.channel0}, stream);
+    multiply(DataGradient<T>{a.shape, dz, w, dx, a.channel0}, stream);
 }
 template <class T>
 void weight_gradient(ConvGradientArgs a, InList<T> x, In<T> dz, Acc<T> dw, cudaStream_t stream) {
     int64_t channel = 0;
     for (int64_t t = 0; t < x.count; channel += x[t++].cols)
-        launch(WeightGradient<T>{a.shape, x[t], dz, dw, channel, !a.first}, stream);
+        multiply(WeightGradient<T>{a.shape, x[t], dz, dw, channel, !a.first}, stream);
 }
 #endif
 

@@ -4,12 +4,12 @@
 #include "core/codelet.h"
 #include "core/error.h"
 
-#if defined(STARPU_USE_CUDA) && defined(__CUDACC__)
-#define TESSERA_CUDA 1
+#ifdef TESSERA_CUDA
 #include <cublas_v2.h>
 #include <starpu_cublas_v2.h>
 
 #include <map>
+#include <type_traits>
 #include <utility>
 
 namespace tessera {
@@ -35,6 +35,14 @@ inline unsigned blocks_for(int64_t work) {
     return unsigned(blocks < 1 ? 1 : blocks > 65535 ? 65535 : blocks);
 }
 inline unsigned blocks_for_rows(int64_t rows) { return unsigned(rows < 65535 ? rows : 65535); }
+
+// kernel(arguments...) by blocks of threads_per_block threads; a launch that fails is an Error that begins with `name`.
+template <class... P>
+void launch(const char* name, cudaStream_t stream, dim3 blocks, void (*kernel)(P...),
+            std::type_identity_t<P>... arguments) {
+    void* pointers[] = {&arguments...};
+    check(cudaLaunchKernel(kernel, blocks, dim3(threads_per_block), pointers, 0, stream), name);
+}
 
 // Sum over the threads of a block, given to all of them. Every thread must call it.
 template <class C>

@@ -50,8 +50,7 @@ __global__ void dropout_kernel(DropoutArgs a, In<T> x, Out<T> y) {
 }
 template <class T>
 void Dropout<T>::cuda(Args a, In<T> x, Out<T> y, Stream stream) {
-    dropout_kernel<<<blocks_for(y.size()), threads_per_block, 0, stream>>>(a, x, y);
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for(y.size()), dropout_kernel<T>, a, x, y);
 }
 #endif
 const Register<Dropout<float>, Dropout<double>, Dropout<bf16>> codelets;

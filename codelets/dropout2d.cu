@@ -61,8 +61,7 @@ __global__ void dropout2d_kernel(Dropout2dArgs a, In<T> x, Out<T> y) {
 }
 template <class T>
 void Dropout2d<T>::cuda(Args a, In<T> x, Out<T> y, Stream stream) {
-    dropout2d_kernel<<<blocks_for(y.size()), threads_per_block, 0, stream>>>(a, x, y);
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for(y.size()), dropout2d_kernel<T>, a, x, y);
 }
 #endif
 const Register<Dropout2d<float>, Dropout2d<double>, Dropout2d<bf16>> codelets;

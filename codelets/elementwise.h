@@ -46,8 +46,7 @@ struct Elementwise {
 #ifdef TESSERA_CUDA
 template <class F, class T, class A, class... X>
 void Elementwise<F, T, A, X...>::cuda(A args, In<X>... x, Out<T> y, Stream stream) {
-    elementwise_kernel<F><<<blocks_for(y.size()), threads_per_block, 0, stream>>>(args, y, x...);
-    check(cudaGetLastError(), F::name);
+    launch(F::name, stream, blocks_for(y.size()), elementwise_kernel<F, A, Out<T>, In<X>...>, args, y, x...);
 }
 #endif
 template <class F, class T, class A = NoArgs>

@@ -66,15 +66,13 @@ struct MapsOf {
 template <class T>
 void Flatten<T>::cuda(Args a, InList<T> tiles, Out<T> y, Stream stream) {
     for (const In<T>& x : tiles) {
-        pixels_kernel<true><<<blocks_for(x.size()), threads_per_block, 0, stream>>>(a, x, y);
-        check(cudaGetLastError(), name);
+        launch(name, stream, blocks_for(x.size()), pixels_kernel<true, In<T>, Out<T>>, a, x, y);
         a.col0 += x.cols;
     }
 }
 template <class T>
 void MapsOf<T>::cuda(Args a, In<T> x, Out<T> y, Stream stream) {
-    pixels_kernel<false><<<blocks_for(y.size()), threads_per_block, 0, stream>>>(a, y, x);
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for(y.size()), pixels_kernel<false, Out<T>, In<T>>, a, y, x);
 }
 #endif
 const Register<Flatten<float>, Flatten<double>, Flatten<bf16>, MapsOf<float>, MapsOf<double>, MapsOf<bf16>> codelets;

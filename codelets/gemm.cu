@@ -73,8 +73,7 @@ struct GemmAdd {
 #ifdef TESSERA_CUDA
 template <class T>
 void GemmAdd<T>::cuda(Args x, In<T> a, In<T> b, In<T> c, Acc<T> y, Stream stream) {
-    elementwise_kernel<GemmAdd><<<blocks_for(y.size()), threads_per_block, 0, stream>>>(x, y, c);
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for(y.size()), elementwise_kernel<GemmAdd, Args, Acc<T>, In<T>>, x, y, c);
     Gemm<T>::cuda({x.alpha, 1.0, x.ta, x.tb, x.tf32}, a, b, y, stream);
 }
 #endif

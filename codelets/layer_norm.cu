@@ -163,14 +163,12 @@ struct AddAffine {
 };
 template <class T>
 void LayerNorm<T>::cuda(Args a, In<T> x, In<T> gamma, In<T> beta, Out<T> y, Out<C> mean, Out<C> rstd, Stream stream) {
-    layer_norm_kernel<<<blocks_for_rows(x.rows), threads_per_block, 0, stream>>>(a, x, gamma, beta, y, mean, rstd);
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for_rows(x.rows), layer_norm_kernel<T, C>, a, x, gamma, beta, y, mean, rstd);
 }
 template <class T>
 void LayerNormBackward<T>::cuda(NoArgs, In<T> x, In<T> gamma, In<C> mean, In<C> rstd, In<T> dy, Out<T> dx,
                                 Stream stream) {
-    layer_norm_backward_kernel<<<blocks_for_rows(x.rows), threads_per_block, 0, stream>>>(x, gamma, mean, rstd, dy, dx);
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for_rows(x.rows), layer_norm_backward_kernel<T, C>, x, gamma, mean, rstd, dy, dx);
 }
 template <class T>
 void LayerNormBackwardAffine<T>::cuda(Args a, In<T> x, In<C> mean, In<C> rstd, In<T> dy, Acc<T> dgamma, Acc<T> dbeta,

@@ -71,8 +71,7 @@ template <class T>
 void Linear<T>::cuda(Args a, In<T> x, In<T> w, In<T> b, InOut<T> y, Stream stream) {
     cublas_product(product(false, true, 1, x, w, a.first ? 0 : 1, Acc<T>{y.data, y.rows, y.cols, y.ld}), false, stream);
     if (!a.last) return;
-    bias_activation_kernel<<<blocks_for(y.size()), threads_per_block, 0, stream>>>(a, b, y);
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for(y.size()), bias_activation_kernel<T>, a, b, y);
 }
 struct Activated {
     template <class C>
@@ -86,8 +85,8 @@ void Linear<T>::cuda_lt(Args a, In<T> x, In<T> w, In<T> b, InOut<T> y, Stream st
     const auto p = product(false, true, 1, x, w, a.first ? 0 : 1, Acc<T>{y.data, y.rows, y.cols, y.ld});
     if (!cublaslt_linear(p, a.last ? b.data : nullptr, stream)) return cuda(a, x, w, b, y, stream);
     if (!a.last || a.activation == Activation::none) return;
-    elementwise_kernel<Activated><<<blocks_for(y.size()), threads_per_block, 0, stream>>>(a.activation, y, y);
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for(y.size()), elementwise_kernel<Activated, Activation, InOut<T>, InOut<T>>,
+           a.activation, y, y);
 }
 #endif
 struct LinearBf16 : Linear<bf16> {

@@ -160,15 +160,13 @@ __global__ void local_response_norm_backward_kernel(ResponseArgs a, In<T> x, In<
 template <class T>
 void LocalResponseNorm<T>::cuda(Args a, In<T> x, Out<T> y, Stream stream) {
     const auto kernel = a.beta == 0.75 ? local_response_norm_kernel<true, T> : local_response_norm_kernel<false, T>;
-    kernel<<<blocks_for(y.size()), threads_per_block, 0, stream>>>(a, x, y);
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for(y.size()), kernel, a, x, y);
 }
 template <class T>
 void LocalResponseNormBackward<T>::cuda(Args a, In<T> x, In<T> dy, Out<T> dx, Stream stream) {
     const auto kernel =
         a.beta == 0.75 ? local_response_norm_backward_kernel<true, T> : local_response_norm_backward_kernel<false, T>;
-    kernel<<<blocks_for(dx.size()), threads_per_block, 0, stream>>>(a, x, dy, dx);
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for(dx.size()), kernel, a, x, dy, dx);
 }
 #endif
 const Register<LocalResponseNorm<float>, LocalResponseNorm<double>, LocalResponseNorm<bf16>,

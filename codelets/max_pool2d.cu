@@ -175,13 +175,11 @@ __global__ void max_pool2d_backward_kernel(SlidingWindows a, In<T> dy, In<uint8_
 }
 template <class T>
 void MaxPool2d<T>::cuda(Args a, In<T> x, Out<T> y, Out<uint8_t> places, Stream stream) {
-    max_pool2d_kernel<<<blocks_for(y.size()), threads_per_block, 0, stream>>>(a, x, y, places);
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for(y.size()), max_pool2d_kernel<T>, a, x, y, places);
 }
 template <class T>
 void MaxPool2dBackward<T>::cuda(Args a, In<T> dy, In<uint8_t> places, Out<T> dx, Stream stream) {
-    max_pool2d_backward_kernel<<<blocks_for(dx.size()), threads_per_block, 0, stream>>>(a, dy, places, dx);
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for(dx.size()), max_pool2d_backward_kernel<T>, a, dy, places, dx);
 }
 #endif
 const Register<MaxPool2d<float>, MaxPool2d<double>, MaxPool2d<bf16>, MaxPool2dBackward<float>,

@@ -90,8 +90,7 @@ void Mse<T>::cuda(Args a, In<T> x, In<T> target, Acc<T> y, Stream stream) {
 }
 template <class T>
 void MseBackward<T>::cuda(Args a, In<T> x, In<T> target, In<T> dy, Out<T> dx, Stream stream) {
-    mse_backward_kernel<<<blocks_for(x.size()), threads_per_block, 0, stream>>>(a, x, target, dy, dx);
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for(x.size()), mse_backward_kernel<T>, a, x, target, dy, dx);
 }
 #endif
 const Register<Mse<float>, Mse<double>, Mse<bf16>, MseBackward<float>, MseBackward<double>, MseBackward<bf16>> codelets;

@@ -138,8 +138,7 @@ __global__ void pixel_sums_kernel(M m, In<T> x, Out<T> y) {  // one thread per e
 }
 template <class W, bool back, class T>
 void PixelSums<W, back, T>::cuda(Args m, In<T> x, Out<T> y, Stream stream) {
-    pixel_sums_kernel<<<blocks_for(y.size()), threads_per_block, 0, stream>>>(m, x, y);
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for(y.size()), pixel_sums_kernel<Args, T>, m, x, y);
 }
 #endif
 template <class W>

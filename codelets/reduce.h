@@ -64,14 +64,13 @@ void sum_on_cuda(int64_t n, int64_t each, Term term, Use use, cudaStream_t strea
     constexpr int64_t most = 1024;
     const int64_t share = each * threads_per_block, wanted = (n + share - 1) / share;
     const unsigned blocks = unsigned(wanted < 1 ? 1 : wanted > most ? most : wanted);
-    const auto launch = [&](unsigned grid, int64_t terms, auto of, auto then) {
-        sum_kernel<C><<<grid, threads_per_block, 0, stream>>>(terms, of, then);
-        check(cudaGetLastError(), name);
+    const auto sum = [&](unsigned grid, int64_t terms, auto of, auto then) {
+        launch(name, stream, grid, sum_kernel<C, decltype(of), decltype(then)>, terms, of, then);
     };
-    if (blocks == 1) return launch(1, n, term, use);
+    if (blocks == 1) return sum(1, n, term, use);
     C* parts = static_cast<C*>(device::workspace(most * int64_t(sizeof(C)), stream));
-    launch(blocks, n, term, StoreBlockSum<C>{parts});
-    launch(1, blocks, BlockSums<C>{parts}, use);
+    sum(blocks, n, term, StoreBlockSum<C>{parts});
+    sum(1, blocks, BlockSums<C>{parts}, use);
 }
 inline constexpr int64_t elements_per_thread = 8;  // for terms of one element
 #endif

@@ -48,8 +48,7 @@ __global__ void scale_by_kernel(In<T> x, In<T> factor, Out<T> y) {
 }
 template <class T>
 void ScaleBy<T>::cuda(NoArgs, In<T> x, In<T> factor, Out<T> y, Stream stream) {
-    scale_by_kernel<<<blocks_for(y.size()), threads_per_block, 0, stream>>>(x, factor, y);
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for(y.size()), scale_by_kernel<T>, x, factor, y);
 }
 #endif
 const Register<Scale<float>, Scale<double>, Scale<bf16>, ScaleBy<float>, ScaleBy<double>, ScaleBy<bf16>> codelets;

@@ -81,13 +81,11 @@ __global__ void sgd_kernel(SgdArgs a, InOut<T> w, In<T> dw) {
 }
 template <class T>
 void SgdMomentum<T>::cuda(Args a, InOut<T> w, In<T> dw, InOut<T> m, Stream stream) {
-    sgd_momentum_kernel<<<blocks_for(w.size()), threads_per_block, 0, stream>>>(a, w, dw, m);
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for(w.size()), sgd_momentum_kernel<T>, a, w, dw, m);
 }
 template <class T>
 void Sgd<T>::cuda(Args a, InOut<T> w, In<T> dw, Stream stream) {
-    sgd_kernel<<<blocks_for(w.size()), threads_per_block, 0, stream>>>(a, w, dw);
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for(w.size()), sgd_kernel<T>, a, w, dw);
 }
 #endif
 const Register<SgdMomentum<float>, SgdMomentum<double>, Sgd<float>, Sgd<double>> codelets;

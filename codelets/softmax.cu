@@ -75,13 +75,11 @@ __global__ void softmax_backward_kernel(In<T> y, In<T> dy, Out<T> dx) {
 }
 template <class T>
 void Softmax<T>::cuda(NoArgs, In<T> x, Out<T> y, Stream stream) {
-    softmax_kernel<<<blocks_for_rows(x.rows), threads_per_block, 0, stream>>>(x, y);
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for_rows(x.rows), softmax_kernel<T>, x, y);
 }
 template <class T>
 void SoftmaxBackward<T>::cuda(NoArgs, In<T> y, In<T> dy, Out<T> dx, Stream stream) {
-    softmax_backward_kernel<<<blocks_for_rows(y.rows), threads_per_block, 0, stream>>>(y, dy, dx);
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for_rows(y.rows), softmax_backward_kernel<T>, y, dy, dx);
 }
 #endif
 const Register<Softmax<float>, Softmax<double>, Softmax<bf16>, SoftmaxBackward<float>, SoftmaxBackward<double>,

@@ -117,8 +117,7 @@ void SoftmaxCrossEntropy<T>::cuda(Args a, In<T> x, In<int32_t> labels, Acc<Loss<
 template <class T>
 void SoftmaxCrossEntropyBackward<T>::cuda(Args a, In<T> x, In<int32_t> labels, In<Loss<T>> dloss, Out<T> dx,
                                           Stream stream) {
-    cross_entropy_backward_kernel<<<blocks_for(x.rows), threads_per_block, 0, stream>>>(a, x, labels, dloss, dx);
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for(x.rows), cross_entropy_backward_kernel<T>, a, x, labels, dloss, dx);
 }
 #endif
 const Register<SoftmaxCrossEntropy<float>, SoftmaxCrossEntropy<double>, SoftmaxCrossEntropy<bf16>,

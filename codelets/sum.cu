@@ -99,8 +99,7 @@ void SumRows<T>::cuda(Args a, In<T> x, Acc<T> y, Stream stream) {
 }
 template <class T>
 void SumCols<T>::cuda(Args a, In<T> x, Acc<T> y, Stream stream) {
-    sum_cols_kernel<<<blocks_for_rows(x.rows), threads_per_block, 0, stream>>>(a, x, y);
-    check(cudaGetLastError(), name);
+    launch(name, stream, blocks_for_rows(x.rows), sum_cols_kernel<T>, a, x, y);
 }
 template <class T>
 void SumAll<T>::cuda(Args a, In<T> x, Acc<T> y, Stream stream) {

@@ -55,8 +55,7 @@ __global__ void transpose_kernel(In<T> x, Out<T> y) {
 template <class T>
 void Transpose<T>::cuda(NoArgs, In<T> x, Out<T> y, Stream stream) {
     const int64_t blocks = (x.rows + block - 1) / block * ((x.cols + block - 1) / block);
-    transpose_kernel<<<unsigned(std::min<int64_t>(blocks, 65535)), threads_per_block, 0, stream>>>(x, y);
-    check(cudaGetLastError(), name);
+    launch(name, stream, unsigned(std::min<int64_t>(blocks, 65535)), transpose_kernel<T>, x, y);
 }
 #endif
 const Register<Transpose<float>, Transpose<double>, Transpose<bf16>> codelets;

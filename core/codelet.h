@@ -27,11 +27,12 @@
 namespace tessera {
 
 #if defined(STARPU_USE_CUDA) && defined(__CUDACC__)
+#define TESSERA_CUDA 1  // this file is compiled with CUDA bodies
+#endif
+#ifdef TESSERA_CUDA
 using Stream = cudaStream_t;
-inline constexpr bool compiles_cuda_bodies = true;
 #else
 using Stream = void*;
-inline constexpr bool compiles_cuda_bodies = false;
 #endif
 
 // What changes from step to step of one plan; read at submission.
@@ -197,7 +198,7 @@ class Codelet {
         if constexpr (requires { Op::cuda_label; }) return Op::cuda_label;
         else return "own";
     }
-#if defined(STARPU_USE_CUDA) && defined(__CUDACC__)
+#ifdef TESSERA_CUDA
     static auto cuda_functions() {
         if constexpr (requires { Op::cuda_alternatives; })
             return std::tuple_cat(std::tuple{Named{first_cuda_label(), &Op::cuda}}, Op::cuda_alternatives);

@@ -8,6 +8,7 @@ build=$(dirname "$program") page=$source/docs/adding-a-codelet.md copy=$scratch/
 [ -f "$build/build.ninja" ] && command -v ninja >/dev/null || skip "no Ninja build in $build to take commands from"
 git -C "$source" rev-parse --git-dir >/dev/null 2>&1 || skip "$source is not a git checkout"
 commands=$(ninja -C "$build" -t commands op_test tessera-program)
+emulated=$(ninja -C "$build" -t commands op_emulated_test)
 mkdir "$copy"
 cd "$source"
 git ls-files -z --cached --others --exclude-standard -- '*.h' '*.cu' '*.cpp' | xargs -0 cp --parents -t "$copy"
@@ -40,15 +41,14 @@ done <excerpts
 
 # --- compiled as a file of its kind that is there ---
 cd "$build"
-compile() {  # FILE AS OBJECT: FILE of the copy by the command that compiles AS, whose own object stays as it is
+compile() {  # COMMANDS FILE AS OBJECT: FILE of the copy by the command that compiles AS, whose own object stays as it is
   local command object
-  command="$(grep -F -- " -c $source/$2" <<<"$commands" | head -n 1) "
+  command="$(grep -F -- " -c $source/$3" <<<"$1" | head -n 1) "
   object=$(sed -nE 's/.* -o ([^ ]+) .*/\1/p' <<<"$command")
-  [ -n "$object" ] || { fail "no command compiles $2"; return; }
-  command=${command//"$object"/$3}
-  command=${command/" -c $source/$2 "/ -c $copy/$1 }
+  [ -n "$object" ] || { fail "no command compiles $3"; return; }
+  command=${command//"$object"/$4}
+  command=${command/" -c $source/$3 "/ -c $copy/$2 }
   command=${command//"-I$source "/-I$copy }
-  command=${command//"$source/tests/"/$copy/tests/}
   eval "$command" >>"$scratch/build.log" 2>&1 || fail "$1 does not compile (build.log)"
 }
 objects=()
@@ -56,29 +56,36 @@ for file in $files; do
   object=$scratch/$(basename "$file").o
   objects+=("$object")
   case $file in
-    *.cu) compile "$file" codelets/relu.cu "$object" & ;;
-    *) compile "$file" tests/ops/elementwise_test.cpp "$object" & ;;
+    *.cu)
+      compile "$commands" "$file" codelets/relu.cu "$object" &
+      compile "$emulated" "$file" codelets/relu.cu "${object%.o}.emulated.o" &
+      ;;
+    *) compile "$commands" "$file" tests/ops/elementwise_test.cpp "$object" & ;;
   esac
 done
 wait
-for object in "${objects[@]}"; do expect "$(basename "$object") was compiled" test -s "$object"; done
-link() {  # OUTPUT NEW: the command that links OUTPUT, with all new objects
+ops=() emulated_ops=() tests=()
+for object in "${objects[@]}"; do
+  case $object in *.cu.o) ops+=("$object") emulated_ops+=("${object%.o}.emulated.o") ;; *) tests+=("$object") ;; esac
+done
+for object in "${objects[@]}" "${emulated_ops[@]}"; do expect "$(basename "$object") was compiled" test -s "$object"; done
+link() {  # COMMANDS OUTPUT NEW OBJECT...: the command that links OUTPUT, with these objects too
   local command
-  command=$(grep -E -- " -o $1 " <<<"$commands" | tail -n 1)
-  [ -n "$command" ] || { fail "no command links $1"; return; }
-  eval "${command/" -o $1 "/" -o $2 ${objects[*]} "}" >>"$scratch/build.log" 2>&1 || fail "$2 is not linked (build.log)"
+  command=$(grep -E -- " -o $2 " <<<"$1" | tail -n 1)
+  [ -n "$command" ] || { fail "no command links $2"; return; }
+  eval "${command/" -o $2 "/" -o $3 ${*:4} "}" >>"$scratch/build.log" 2>&1 || fail "$3 is not linked (build.log)"
 }
-ops=()
-for object in "${objects[@]}"; do [[ $object == *.cu.o ]] && ops+=("$object"); done
-link tests/op_test "$scratch/op_test"
-objects=("${ops[@]}")  # the program has no tests
-link tessera "$scratch/tessera-with-ops"
+link "$commands" tests/op_test "$scratch/op_test" "${ops[@]}" "${tests[@]}"
+link "$emulated" tests/op_emulated_test "$scratch/op_emulated_test" "${emulated_ops[@]}" "${tests[@]}"
+link "$commands" tessera "$scratch/tessera-with-ops" "${ops[@]}"
 cd "$scratch"
 [ "$failures" = 0 ] || { tail -n 20 build.log; finish; exit; }
 
 # --- and run ---
-expect_ok ./op_test --gtest_filter='softsign.*:average*' &&
-  expect "four checks of three cases in three types ran" grep -q 'PASSED.* 36 tests' out.txt
+for runner in op_test op_emulated_test; do
+  expect_ok ./$runner --gtest_filter='softsign.*:average*' &&
+    expect "$runner: four checks of three cases in three types ran" grep -q 'PASSED.* 36 tests' out.txt
+done
 expect_ok ./tessera-with-ops ops
 for op in softsign softsign_backward average; do expect "'tessera ops' lists $op" grep -qE "^$op " out.txt; done
 expect "it lists both of average's implementations" sh -c "grep -A 2 '^average ' out.txt | grep -q 'by element.*by row'"

@@ -28,6 +28,17 @@ T element(const std::byte* p) {
 
 }  // namespace
 
+Bodies& interpreted() {
+    static Bodies chosen = Bodies::cpu;
+    return chosen;
+}
+static bool runs_cuda(const CodeletInfo& codelet) {
+    return interpreted() == Bodies::cuda && codelet.starpu->cuda_funcs[0];
+}
+size_t implementations(const CodeletInfo& codelet) {
+    return runs_cuda(codelet) ? codelet.cuda.size() : codelet.cpu.size();
+}
+
 double rounded(double value, DType type) {
     double result = 0;
     with_type(type, [&]<class T>() { result = double(stored<T>(value)); });
@@ -186,9 +197,11 @@ void Interpreter::call(int task, const Step& step) {
         m.allocsize = size_t(m.ld) * m.ny * m.elemsize;
         pointers.push_back(&m);
     }
-    const int i = options_.implementation < int(t.codelet->cpu.size()) ? options_.implementation : 0;
+    const int i = options_.implementation < int(implementations(*t.codelet)) ? options_.implementation : 0;
+    const starpu_codelet& codelet = *t.codelet->starpu;
+    const auto body = runs_cuda(*t.codelet) ? codelet.cuda_funcs[i] : codelet.cpu_funcs[i];
     const auto start = std::chrono::steady_clock::now();
-    t.codelet->starpu->cpu_funcs[i](pointers.data(), argument);
+    body(pointers.data(), argument);
     seconds_[size_t(task)] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (run_.error.failed()) throw std::runtime_error(run_.error.take().value_or("a task failed"));
 }

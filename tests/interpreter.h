@@ -1,4 +1,4 @@
-// interpreter.h - runs a plan's CPU bodies one after another, without StarPU's runtime. Every tile lies alone between
+// interpreter.h - runs a plan's bodies one after another, without StarPU's runtime. Every tile lies alone between
 // guards, in rows that may be longer than the tile; everything that a body must not touch is checked after each task.
 #pragma once
 #include <random>
@@ -21,6 +21,12 @@ struct Matrix {
 
 // What an element type makes of a value.
 double rounded(double value, DType);
+
+// Whose bodies are run: those for CPUs unless the program says otherwise, which then has CUDA bodies compiled for the
+// emulated device. Ops that work for the host, and tests' own, have CPU bodies only.
+enum class Bodies { cpu, cuda };
+Bodies& interpreted();
+size_t implementations(const CodeletInfo&);  // of those bodies
 
 struct InterpreterOptions {
     int implementation = 0;              // number 0 where a codelet has no such one

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <sstream>
 
 namespace tessera::test {
@@ -107,9 +108,9 @@ void compare_gradients(const OpCase& c, DType type, Extents e, const Setup& s, c
         }
 }
 
-size_t implementations(const Graph& graph) {
+size_t most_implementations(const Graph& graph) {
     size_t most = 1;
-    for (const TaskSpec& t : Plan(graph).tasks) most = std::max(most, t.codelet->cpu.size());
+    for (const TaskSpec& t : Plan(graph).tasks) most = std::max(most, implementations(*t.codelet));
     return most;
 }
 
@@ -117,7 +118,7 @@ void check_values(const OpCase& c, DType type, std::mt19937_64& random) {
     for (Extents e : plain_extents) {
         const Setup s = set_up(c, type, e, 0, Grid::whole, draw(c, type, e, random));
         const Matrices expected = c.reference(s.values);
-        for (size_t i = 0; i < implementations(*s.graph); ++i)
+        for (size_t i = 0; i < most_implementations(*s.graph); ++i)
             for (int64_t padding : {0, 5}) {
                 SCOPED_TRACE("implementation " + std::to_string(i) + ", row padding " + std::to_string(padding));
                 compare(c, type, e, s, interpret(c, s, {.implementation = int(i), .padding = padding}), expected);
@@ -132,7 +133,7 @@ void check_tilings(const OpCase& c, DType type, std::mt19937_64& random) {
         const Matrices expected = c.reference(values);
         const Matrices untiled = interpret(c, set_up(c, type, e, 0, Grid::whole, values), {});
         const Setup s = set_up(c, type, e, tile, tiling_of(tile, random), values);
-        for (size_t i = 0; i < implementations(*s.graph); ++i) {
+        for (size_t i = 0; i < most_implementations(*s.graph); ++i) {
             SCOPED_TRACE("implementation " + std::to_string(i));
             const Matrices tiled = interpret(c, s, {.implementation = int(i)});
             compare(c, type, e, s, tiled, expected);
@@ -160,7 +161,7 @@ void check_gradient(const OpCase& c, DType type, Extents e, int64_t tile, std::m
     SCOPED_TRACE(text(e) + ", tile " + std::to_string(tile));
     Setup s = set_up(c, type, e, tile, tiling_of(tile, random), draw_suitable(c, type, e, random));
     const Gradients g = add_gradients(c, s, random);
-    for (size_t implementation = 0; implementation < implementations(*s.graph); ++implementation) {
+    for (size_t implementation = 0; implementation < most_implementations(*s.graph); ++implementation) {
         Interpreter run(*s.graph, {.implementation = int(implementation), .shuffle = &random});
         for (size_t i = 0; i < s.x.size(); ++i) run.write(s.x[i], s.values[i]);
         for (size_t k = 0; k < s.y.size(); ++k) run.write(g.seeds[k], g.seed_values[k]);
@@ -271,6 +272,10 @@ uint64_t& run_seed() {
     static uint64_t seed = std::random_device{}();
     return seed;
 }
+void take_seed(int argc, char** argv) {
+    for (int i = 1; i + 1 < argc; ++i)
+        if (std::string(argv[i]) == "--seed") run_seed() = std::strtoull(argv[i + 1], nullptr, 10);
+}
 std::mt19937_64 generator(const std::string& what) {
     std::vector<uint32_t> words{uint32_t(run_seed()), uint32_t(run_seed() >> 32)};
     words.insert(words.end(), what.begin(), what.end());
@@ -360,7 +365,7 @@ double tolerance(const OpCase& c, DType type, DType result, Extents e, const Mat
     return (gradient ? gradient_chain * rounding + difference_error : rounding) * scale;
 }
 
-void register_cpu_tests() {
+void register_tests() {
     for (const OpCase& c : all_cases())
         for (DType type : c.types) {
             add_test(c, type, "values", [&c, type](auto& random) { check_values(c, type, random); });

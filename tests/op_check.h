@@ -1,6 +1,7 @@
-// op_check.h - declare a case of an op once, get every check: each CPU implementation against a reference in double,
-// tiled against untiled, any allowed order of tasks, gradients against central differences, guards around every tile;
-// CUDA against the same reference (op_cuda_test), speed (op_test --perf) and calibration (op_test --calibrate).
+// op_check.h - declare a case of an op once, get every check: each implementation against a reference in double, tiled
+// against untiled, any allowed order of tasks, gradients against central differences, guards around every tile: of CPU
+// bodies (op_test) and of CUDA bodies on an emulated device (op_emulated_test); on a real one (op_cuda_test), speed
+// (op_test --perf) and calibration (op_test --calibrate).
 #pragma once
 #include <functional>
 #include <optional>
@@ -53,8 +54,9 @@ struct Declare {
 };
 const std::vector<OpCase>& all_cases();
 
-// The seed of this run, and a generator that depends on it and on `what` only.
+// The seed of this run, which --seed N among the arguments sets, and a generator that depends on it and on `what` only.
 uint64_t& run_seed();
+void take_seed(int argc, char** argv);
 std::mt19937_64 generator(const std::string& what);
 
 // A case's graph with its inputs. Inputs are cut by `grid(shape)`, their values drawn from `random`.
@@ -80,7 +82,7 @@ Gradients add_gradients(const OpCase&, Setup&, std::mt19937_64& random);
 std::string difference(const Matrix& actual, const Matrix& expected, double tolerance);
 double tolerance(const OpCase&, DType, DType result, Extents, const Matrix& expected, bool gradient);
 
-void register_cpu_tests();
+void register_tests();  // of the bodies that are interpreted
 void register_cuda_tests(const Runtime&);
 
 }  // namespace tessera::test

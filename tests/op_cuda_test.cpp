@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 
 #include "core/error.h"
 #include "op_check.h"
@@ -21,8 +20,7 @@ int skip(const char* why) {
 int main(int argc, char** argv) {
     using namespace tessera;
     testing::InitGoogleTest(&argc, argv);
-    for (int i = 1; i + 1 < argc; ++i)
-        if (!std::strcmp(argv[i], "--seed")) test::run_seed() = std::strtoull(argv[i + 1], nullptr, 10);
+    test::take_seed(argc, argv);
     const auto& all = all_codelets();
     if (std::none_of(all.begin(), all.end(), [](auto* c) { return c->starpu->cuda_funcs[0]; }))
         return skip("this build has no CUDA bodies");

@@ -128,7 +128,7 @@ int main_of(int argc, char** argv) {
     if (!only.empty() && std::find(names.begin(), names.end(), only) == names.end())
         throw UsageError("there is no case '" + only + "'", suggestion(only, names));
     if (mode != check) return mode == measure_speed ? perf(only) : calibrate(only), 0;
-    register_cpu_tests();
+    register_tests();
     std::printf("seed %llu\n", static_cast<unsigned long long>(run_seed()));
     return RUN_ALL_TESTS();
 }

@@ -36,7 +36,7 @@ struct AddOne {
     static void cpu(NoArgs, Acc<float> y) { y(0, 0) += 1; }
     static void cuda(NoArgs, Acc<float>, Stream);
 };
-#if defined(STARPU_USE_CUDA) && defined(__CUDACC__)
+#ifdef TESSERA_CUDA
 void Broken::cuda(Args, In<float>, Out<float>, Stream) {}
 void AddOne::cuda(NoArgs, Acc<float>, Stream) {}
 #endif

@@ -127,8 +127,9 @@ TEST(SoftmaxCrossEntropy, LargeLogitsNanAndBadLabels) {
     EXPECT_FLOAT_EQ(float(loss_of({1e30, 0, 0}, 1)), 1e30f);
     EXPECT_TRUE(std::isnan(loss_of({0, NAN, 0}, 0)));
     for (double label : {-1, 3}) try {
-            loss_of({0, 1, 2}, label);
-            ADD_FAILURE() << "label " << label << " was taken";
+            const double loss = loss_of({0, 1, 2}, label);
+            EXPECT_TRUE(interpreted() == Bodies::cuda && std::isnan(loss))  // a device throws nothing
+                << "label " << label << " was taken";
         } catch (const std::exception& e) {
             EXPECT_NE(std::string(e.what()).find("label " + std::to_string(int(label)) + " is not in 0..2"),
                       std::string::npos)

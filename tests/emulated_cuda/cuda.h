@@ -1,0 +1,3 @@
+// cuda.h - read by StarPU's headers.
+#pragma once
+#include "cuda_runtime.h"

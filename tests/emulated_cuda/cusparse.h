@@ -1,0 +1,3 @@
+// cusparse.h - read by headers of a StarPU with cuSPARSE, which Tessera does not use.
+#pragma once
+using cusparseHandle_t = struct cusparseContext*;
