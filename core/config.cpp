@@ -21,11 +21,12 @@ bool parse_switch(const std::string& v, const std::string& name) {
     if (v == "1" || v == "0") return v == "1";
     throw UsageError(name + "='" + v + "' is neither 0 nor 1");
 }
-int64_t parse_positive(const std::string& v, const std::string& name, int64_t most) {
+int64_t parse_number(const std::string& v, const std::string& name, int64_t least, int64_t most) {
     int64_t n = 0;
     const auto [end, failure] = std::from_chars(v.data(), v.data() + v.size(), n);
-    if (failure != std::errc{} || end != v.data() + v.size() || n < 1 || n > most)
-        throw UsageError(name + "='" + v + "' is not a whole number from 1 to " + std::to_string(most));
+    if (failure != std::errc{} || end != v.data() + v.size() || n < least || n > most)
+        throw UsageError(name + "='" + v + "' is not a whole number from " + std::to_string(least) + " to " +
+                         std::to_string(most));
     return n;
 }
 
@@ -47,6 +48,10 @@ const std::vector<Variable>& variables() {
         {"TESSERA_DATA", "folder", "none",
          "Read by the tests only: a folder with `mnist/` and `cifar10/`; tests that want real data skip without it.",
          tool},
+        {"TESSERA_STALL_S", "0 to 86400", "120",
+         "With GPUs or memory limits: seconds without a task that ends, while some wait, after which the program stops "
+         "with an error. StarPU would wait for ever where memories are too small. 0 does so.",
+         [](Config& c, const std::string& v, const std::string& name) { c.stall_s = parse_number(v, name, 0, 86400); }},
         {"TESSERA_STARPU_PREFIX", "folder", "none",
          "Read by the tools only: use the StarPU installed there instead of building one.", tool},
         {"TESSERA_STEPS_IN_FLIGHT", "1 to 64", "3",
@@ -54,7 +59,7 @@ const std::vector<Variable>& variables() {
          "for "
          "input tiles.",
          [](Config& c, const std::string& v, const std::string& name) {
-             c.steps_in_flight = parse_positive(v, name, 64);
+             c.steps_in_flight = parse_number(v, name, 1, 64);
          }},
         {"TESSERA_WORKSPACE", "size", "256M",
          "The most memory one worker may take for intermediate results of one task.",

@@ -12,6 +12,7 @@ struct Config {
     bool check_nan = false;
     int64_t steps_in_flight = 3;
     int64_t workspace_bytes = int64_t(256) << 20;
+    int64_t stall_s = 120;        // 0: wait for ever
     std::filesystem::path cache;  // StarPU's files, generated data
 };
 

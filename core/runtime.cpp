@@ -16,6 +16,7 @@
 
 #include "core/body.h"
 #include "core/error.h"
+#include "core/gpus.h"
 #include "core/pieces.h"
 
 extern "C" char** environ;
@@ -47,14 +48,11 @@ void find_plugin() {
 
 // Workers of one kind need no placement ahead of time (docs/decisions/0003-default-policy.md).
 std::string default_policy(const RuntimeOptions& options) {
-    [[maybe_unused]] const char* wanted = std::getenv("STARPU_NCUDA");
 #ifdef STARPU_SIMGRID
-    const int gpus = wanted ? std::atoi(wanted) : 1;  // the platform's, which 'tessera simulate' states
+    const char* wanted = std::getenv("STARPU_NCUDA");
+    const size_t gpus = wanted ? size_t(std::max(0, std::atoi(wanted))) : 1;  // what 'tessera simulate' states
 #else
-    int gpus = 0;
-#ifdef STARPU_USE_CUDA
-    if (cudaGetDeviceCount(&gpus) != cudaSuccess || (wanted && std::atoi(wanted) == 0)) gpus = 0;
-#endif
+    const size_t gpus = wanted_gpus().size();
 #endif
     const auto known = known_policies();
     const std::string ours = gpus == 0 || !options.blocked ? "list" : "reuse";
@@ -131,6 +129,8 @@ void set_limits(const RuntimeOptions& o) {
         throw Error("the disk of the swap folder '" + o.swap + "' has only " + std::to_string(free_mib) + " MiB free");
     setenv("STARPU_LIMIT_CPU_MEM", std::to_string(*o.host_memory_bytes / mebibyte).c_str(), 1);
     setenv("STARPU_DISK_SWAP", o.swap.c_str(), 1);
+    set_default("STARPU_SUBALLOCATOR",
+                "0");                     // with GPUs tiles are cut from pieces of 32 MiB, which may exceed the limit
     set_default("STARPU_PREFETCH", "0");  // workers that evict for each other's prefetches can wait for ever
     set_default("STARPU_DISK_SWAP_BACKEND",
                 "unistd");  // its O_DIRECT sibling asserts on tiles that are not whole pages
@@ -178,6 +178,7 @@ Runtime::Runtime(const RuntimeOptions& options) : config_(read_config(environ)),
     check_policy();
     check_swap(options);
     set_limits(options);
+    fit_gpu_memory();
     if (options.blocked) prepare_blocks(options.one_size);
     set_default("STARPU_SCHED", default_policy(options));
     set_default("STARPU_SILENT", "1");
@@ -210,9 +211,14 @@ Runtime::Runtime(const RuntimeOptions& options) : config_(read_config(environ)),
 #ifdef STARPU_USE_CUDA
     if (starpu_cuda_worker_get_count() > 0) starpu_cublas_init();
 #endif
+#ifndef STARPU_SIMGRID  // time stands still there while StarPU waits
+    const bool limits = cuda_workers() > 0 || std::getenv("STARPU_LIMIT_CPU_MEM");
+    if (limits && config_.stall_s > 0) stall_guard_ = std::make_unique<StallGuard>(config_.stall_s);
+#endif
 }
 
 Runtime::~Runtime() {
+    stall_guard_.reset();  // it asks StarPU
 #ifdef STARPU_USE_CUDA
     if (starpu_cuda_worker_get_count() > 0) starpu_cublas_shutdown();
 #endif

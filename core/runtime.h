@@ -1,11 +1,13 @@
 // core/runtime.h - StarPU, started with sensible defaults and looked at before it can hang: environment, limits,
 // workers.
 #pragma once
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "core/config.h"
+#include "core/stall.h"
 
 namespace tessera {
 
@@ -48,6 +50,7 @@ class Runtime {
  private:
     Config config_;
     RuntimeOptions options_;
+    std::unique_ptr<StallGuard> stall_guard_;
 };
 
 std::string node_name(unsigned node);  // a memory node as StarPU calls it: "NUMA 0", "CUDA 1"

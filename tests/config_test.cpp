@@ -47,6 +47,8 @@ TEST(Config, ReadsEveryVariable) {
     EXPECT_EQ(c.cache, "somewhere/else=there");  // a value may hold '='
     EXPECT_FALSE(read({"TESSERA_CHECK_NAN=0"}).check_nan);
     EXPECT_EQ(read({"TESSERA_STEPS_IN_FLIGHT=1"}).steps_in_flight, 1);
+    EXPECT_EQ(read({"TESSERA_STALL_S=0"}).stall_s, 0);
+    EXPECT_EQ(read({"TESSERA_STALL_S=86400"}).stall_s, 86400);
 }
 
 TEST(Config, CacheFollowsTheXdgRules) {
@@ -77,6 +79,7 @@ TEST(Config, ABadValueIsRefusedAndNamed) {
         {"TESSERA_CHECK_NAN", {"", "2", "yes", "true", " 1", "1 ", "01", "-1"}},
         {"TESSERA_STEPS_IN_FLIGHT",
          {"", "0", "-1", "65", "3x", "3.5", "three", " 3", "3 ", "+3", "99999999999999999999", "0x3"}},
+        {"TESSERA_STALL_S", {"", "-1", "86401", "1.5", "x"}},
         {"TESSERA_WORKSPACE", {"", "0", "-1", "12Q", "M", "1.5G", "256 M", "99999999999T"}},
         {"TESSERA_CACHE", {""}}};
     for (auto& [name, values] : bad)
@@ -124,8 +127,9 @@ TEST(EnvironmentPage, ListsExactlyTheKnownVariables) {
         const size_t begin = at + 4;
         listed.push_back(page.substr(begin, page.find('`', begin) - begin));
     }
-    const std::vector<std::string> known = {"TESSERA_CACHE",         "TESSERA_CHECK_NAN",       "TESSERA_DATA",
-                                            "TESSERA_STARPU_PREFIX", "TESSERA_STEPS_IN_FLIGHT", "TESSERA_WORKSPACE"};
+    const std::vector<std::string> known = {"TESSERA_CACHE",    "TESSERA_CHECK_NAN",     "TESSERA_DATA",
+                                            "TESSERA_STALL_S",  "TESSERA_STARPU_PREFIX", "TESSERA_STEPS_IN_FLIGHT",
+                                            "TESSERA_WORKSPACE"};
     EXPECT_EQ(listed, known);
     for (auto& name : listed) EXPECT_NO_THROW(read({name + "=1"})) << name;
     EXPECT_NE(page.find("STARPU_SCHED"), std::string::npos);

@@ -30,12 +30,18 @@ struct Operand {
 // c (i, j) = sum over l of a(i, l) b(l, j), times alpha, plus bias(i) and beta c.
 void multiply(int64_t m, int64_t n, int64_t k, double alpha, Operand a, Operand b, double beta, void* c,
               cudaDataType_t type, int64_t ldc, const Operand* bias) {
-    for (int64_t j = 0; j < n; ++j)
-        for (int64_t i = 0; i < m; ++i) {
-            double sum = 0;
-            for (int64_t l = 0; l < k; ++l) sum += a.at(i, l) * b.at(l, j);
-            put(c, type, i + j * ldc, alpha * sum + (bias ? bias->at(i, 0) : 0), beta);
+    std::vector<double> columns(size_t(m * k), 0), sums(size_t(m), 0);
+    for (int64_t l = 0; l < k; ++l)
+        for (int64_t i = 0; i < m; ++i) columns[size_t(l * m + i)] = a.at(i, l);
+    for (int64_t j = 0; j < n; ++j) {
+        std::fill(sums.begin(), sums.end(), 0.0);
+        for (int64_t l = 0; l < k; ++l) {
+            const double factor = b.at(l, j);
+            for (int64_t i = 0; i < m; ++i) sums[size_t(i)] += columns[size_t(l * m + i)] * factor;
         }
+        for (int64_t i = 0; i < m; ++i)
+            put(c, type, i + j * ldc, alpha * sums[size_t(i)] + (bias ? bias->at(i, 0) : 0), beta);
+    }
 }
 
 int64_t bytes_of(cudaDataType_t t) { return t == CUDA_R_64F ? 8 : t == CUDA_R_32F ? 4 : 2; }

@@ -28,13 +28,7 @@ class Block {
     }
     void run(const std::function<void()>& body, std::minstd_rand& random) {
         body_ = &body;
-        for (unsigned t = 0; t < threads_; ++t) {
-            fibers_[t].state = running;
-            getcontext(&fibers_[t].context);
-            fibers_[t].context.uc_stack = {stacks_.get() + t * stack_bytes, 0, stack_bytes};
-            fibers_[t].context.uc_link = &outside_;
-            makecontext(&fibers_[t].context, enter, 0);
-        }
+        for (unsigned t = 0; t < threads_; ++t) prepare(fibers_[t].context, stacks_.get() + t * stack_bytes);
         for (size_t ended = 0; ended < threads_;) {
             std::shuffle(order_.begin(), order_.end(), random);
             for (unsigned t : order_) {
@@ -67,6 +61,12 @@ class Block {
         ucontext_t context;
         State state;
     };
+    void prepare(ucontext_t& context, char* stack) {
+        getcontext(&context);
+        context.uc_stack.ss_sp = stack, context.uc_stack.ss_size = stack_bytes;
+        context.uc_link = &outside_;
+        makecontext(&context, enter, 0);
+    }
     static void enter() { (*here_->body_)(); }
 
     static thread_local Block* here_;

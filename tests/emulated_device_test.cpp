@@ -1,7 +1,7 @@
 // What the emulated device must notice, so that tests on it can fail.
 #include <gtest/gtest.h>
 
-#include "emulation.h"
+#include "emulated_cuda/cuda_runtime.h"
 
 namespace {
 

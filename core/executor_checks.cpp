@@ -1,0 +1,64 @@
+// What an executor refuses before a plan runs: StarPU would wait for ever, or stop the program.
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/executor.h"
+#include "core/gpus.h"
+#include "core/pieces.h"
+
+namespace tessera {
+
+// Every worker of a memory holds the tiles of a task while it runs: below that sum StarPU waits for ever. With a disk
+// below, what GPUs read and write goes through host memory, too: once in and, for another task, once out.
+void Executor::check_limits(const Plan& plan) const {
+    if (plan.tasks.empty()) return;
+    const auto workers = runtime_.workers();
+    for (unsigned node = 0; node < starpu_memory_nodes_get_count(); ++node) {
+        const auto kind = starpu_node_get_kind(node);
+        if (kind != STARPU_CPU_RAM && kind != STARPU_CUDA_RAM) continue;
+        const bool passage = kind == STARPU_CPU_RAM && runtime_.cuda_workers() > 0;
+        const auto here = passage ? int64_t(workers.size())
+                                  : std::count_if(workers.begin(), workers.end(),
+                                                  [&](const WorkerInfo& w) { return w.node == node; });
+        const int64_t at_once = std::max<int64_t>(1, here) * (passage ? 2 : 1);
+        const int64_t largest = plan.largest_task_bytes(), need = largest * at_once;
+        const int64_t limit = runtime_.limit_bytes(node);
+        if (kind == STARPU_CUDA_RAM && starpu_memory_get_used(node) == 0)
+            try_gpu_memory(starpu_memory_node_get_devid(node), cut_from_pieces() ? std::max(need, piece_bytes) : need);
+        if (limit == 0 || need <= limit || (kind == STARPU_CPU_RAM && options_.in_place)) continue;
+        const TaskSpec& t = plan.largest_task();
+        throw Error(
+            "a memory limit of " + std::to_string(limit) + " bytes is too small: the largest task, " + t.codelet->name +
+                " in " + plan.nodes[size_t(t.node)].name() + ", needs " + std::to_string(largest) +
+                " bytes at once, and " + std::to_string(here) + " workers may run one each" +
+                (passage ? ", with the tiles of another on their way" : ""),
+            "the least that works is " + std::to_string(need / (1 << 20) + 1) + "M; or choose a smaller --tile");
+    }
+}
+
+// StarPU waits for ever, too, when what does not fit into memory does not fit onto the disk.
+void Executor::check_swap(const Plan& plan) {
+    if (options_.in_place) return;
+    for (const PlanTile& t : plan.tiles) {
+        const Param* param = plan.values[size_t(t.value)].param;
+        if (t.reuses < 0 && !(param && params_.contains(param))) tile_bytes_ += t.bytes;
+    }
+    const int64_t limit = runtime_.limit_bytes(STARPU_MAIN_RAM), disk = runtime_.swap_bytes();
+    if (disk > 0 && tile_bytes_ - limit > disk * 9 / 10)
+        throw Error("the swap folder has " + std::to_string(disk >> 20) + " MiB free; " +
+                        std::to_string(tile_bytes_ >> 20) + " MiB of tiles with a memory limit of " +
+                        std::to_string(limit >> 20) + " MiB may need more",
+                    "choose a folder on a larger disk or a higher --host-memory");
+}
+
+void Executor::check_workers(const Plan& plan) const {
+    const bool cpu = runtime_.cpu_workers() > 0, cuda = runtime_.cuda_workers() > 0;
+    for (const TaskSpec& t : plan.tasks) {
+        if (cpu && t.codelet->starpu->cpu_funcs[0]) continue;
+        if (cuda && t.codelet->starpu->cuda_funcs[0]) continue;
+        throw Error("no worker can run " + t.codelet->name + " (needed by " + plan.nodes[size_t(t.node)].name() + ")",
+                    "look at STARPU_NCPU and STARPU_NCUDA, and at 'tessera ops' for its backends");
+    }
+}
+
+}  // namespace tessera

@@ -1,0 +1,69 @@
+// A program whose tasks cannot end is ended; one that works slowly, or has nothing to do, is left alone.
+#include "core/stall.h"
+
+#include <gtest/gtest.h>
+#include <starpu.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <thread>
+
+namespace tessera {
+namespace {
+
+void sleep_ms(int ms) { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); }
+
+starpu_codelet naps = [] {
+    starpu_codelet c{};
+    c.cpu_funcs[0] = [](void**, void*) { sleep_ms(300); };
+    return c;
+}();
+
+void start() {
+    starpu_conf conf;
+    starpu_conf_init(&conf);
+    conf.ncpus = 1, conf.ncuda = 0, conf.precedence_over_environment_variables = 1;
+    if (starpu_init(&conf) != 0) _exit(2);
+}
+starpu_task* nap() {
+    starpu_task* task = starpu_task_create();
+    task->cl = &naps;
+    return task;
+}
+
+void wait_for_what_never_comes() {
+    start();
+    StallGuard guard(1);
+    constexpr starpu_tag_t never = 1, mine = 2;
+    starpu_task* task = nap();
+    task->use_tag = 1, task->tag_id = mine;
+    starpu_tag_declare_deps(mine, 1, never);
+    if (starpu_task_submit(task) != 0) _exit(2);
+    starpu_task_wait_for_all();
+    _exit(3);
+}
+void work_slowly_and_rest() {
+    start();
+    {
+        StallGuard guard(1);
+        for (int i = 0; i < 6; ++i)
+            if (starpu_task_submit(nap()) != 0) _exit(2);
+        starpu_task_wait_for_all();
+        sleep_ms(1500);
+    }
+    starpu_shutdown();
+    _exit(0);
+}
+
+class StallDeathTest : public testing::Test {
+    void SetUp() override { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
+};
+TEST_F(StallDeathTest, EndsAProgramWhoseTasksCannotEnd) {
+    EXPECT_EXIT(wait_for_what_never_comes(), testing::ExitedWithCode(1), "no task has ended for 1 s, and 1 wait");
+}
+TEST_F(StallDeathTest, LeavesSlowAndIdleProgramsAlone) {
+    EXPECT_EXIT(work_slowly_and_rest(), testing::ExitedWithCode(0), "");
+}
+
+}  // namespace
+}  // namespace tessera
