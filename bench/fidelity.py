@@ -3,9 +3,10 @@
 of policies by time.
 
 Each round calibrates afresh between two real runs, so that the machine's drift meets both alike; their mean is compared
-with the simulation. Real training is timed
-epoch by epoch, without the first, in which kernels are generated and pages are touched; a simulated one has as many steps
-as an epoch, and both end with all workers idle. Medians over rounds.
+with the simulation. Real training is timed epoch by epoch, without the first, in which kernels are generated and pages are
+touched; a simulated one has as many steps as an epoch, and both end with all workers idle. Medians over rounds.
+Policies take turns within a round; two of them have an order where the median ratio of their times within a turn is
+beyond a tie, and three quarters of the turns agree.
 usage: bench/fidelity.py [--rounds N] [--out bench/results/fidelity.csv]
 """
 import argparse, csv, datetime, json, os, pathlib, platform, statistics, subprocess, tempfile
@@ -19,7 +20,7 @@ parser.add_argument("--out", default=str(root / "bench" / "results" / "fidelity.
 args = parser.parse_args()
 
 policies = ["list", "prio", "lws", "dmdas", "eager"]
-ranked = "mlp 1024,1024"
+ranked, turns = "mlp 1024,1024", 4
 tie = 0.05  # policies whose real times are nearer than this have no order
 steps, epochs = 40, 4
 machine = os.uname().nodename.split(".")[0]
@@ -80,20 +81,26 @@ def keep(row):
 for r in range(args.rounds):
     for label, (flags, real, simulated) in cases.items():
         with tempfile.TemporaryDirectory() as cache:
-            base = {"TESSERA_CACHE": cache}
-            chosen = policies if label == ranked else ["list"]
-            environment = {p: {**base, "STARPU_SCHED": p} for p in chosen}
-            tessera("calibrate", *flags, env=base)
-            before = {p: real(environment[p], cache) for p in chosen}
-            tessera("calibrate", "--reset", *flags, env=base)
-            after = {p: real(environment[p], cache) for p in reversed(chosen)}
-            for policy in chosen:
-                a, b = (before[policy] + after[policy]) / 2, simulated(environment[policy])
-                keep({"round": r, "case": label, "policy": policy, "real_ms": 1e3 * a, "simulated_ms": 1e3 * b, "error": b / a - 1})
+            environment = {p: {"TESSERA_CACHE": cache, "STARPU_SCHED": p} for p in policies}
+            tessera("calibrate", *flags, env=environment["list"])
+            before = real(environment["list"], cache)
+            tessera("calibrate", "--reset", *flags, env=environment["list"])
+            a, b = (before + real(environment["list"], cache)) / 2, simulated(environment["list"])
+            keep({"round": r, "case": label, "policy": "list", "real_ms": 1e3 * a, "simulated_ms": 1e3 * b, "error": b / a - 1})
+            for turn in range(turns if label == ranked else 0):
+                for policy in policies[turn:] + policies[:turn]:
+                    a, b = real(environment[policy], cache), simulated(environment[policy])
+                    keep({"round": r * turns + turn, "case": f"{label}, turn", "policy": policy, "real_ms": 1e3 * a, "simulated_ms": 1e3 * b, "error": b / a - 1})
 
 
-def middle(which, label, policy="list"):
-    return statistics.median(x[which] for x in rows if x["case"] == label and x["policy"] == policy)
+def ratios(which, p, q):
+    times = {(x["round"], x["policy"]): x[which] for x in rows if x["case"] == f"{ranked}, turn"}
+    return [t / times[turn, q] for (turn, policy), t in times.items() if policy == p]
+
+
+def before(p, q):
+    real = ratios("real_ms", p, q)
+    return statistics.median(real) * (1 + tie) < 1 and sum(x < 1 for x in real) >= 0.75 * len(real)
 
 
 for label in cases:
@@ -101,6 +108,8 @@ for label in cases:
     print(f"{label}: median |error| {100 * statistics.median(map(abs, errors)):.1f} %, median error {100 * statistics.median(errors):+.1f} %")
 print(f"all: median |error| {100 * statistics.median(abs(x['error']) for x in rows if x['policy'] == 'list'):.1f} %")
 if ranked in cases:
-    pairs = [(p, q) for p in policies for q in policies if middle("real_ms", ranked, p) * (1 + tie) < middle("real_ms", ranked, q)]
-    wrong = [f"{p} before {q}" for p, q in pairs if middle("simulated_ms", ranked, p) >= middle("simulated_ms", ranked, q)]
-    print(f"policies: {len(pairs)} pairs whose real times differ by more than {100 * tie:.0f} %, {len(wrong)} of them simulated the other way round", *wrong)
+    for p in policies[1:]:
+        print(f"{p} / list: {statistics.median(ratios('real_ms', p, 'list')):.3f} real, {statistics.median(ratios('simulated_ms', p, 'list')):.3f} simulated")
+    pairs = [(p, q) for p in policies for q in policies if before(p, q)]
+    wrong = [f"{p} before {q}" for p, q in pairs if statistics.median(ratios("simulated_ms", p, q)) >= 1]
+    print(f"policies: {len(pairs)} pairs have an order in real runs, {len(wrong)} of them the other way round in simulation", *wrong)
