@@ -64,6 +64,7 @@ class ScratchModels {
     ScratchModels(const std::filesystem::path& cache, const std::filesystem::path& machine) : folder_(cache) {
         if (has_bus(machine))
             std::filesystem::copy(machine / "bus", folder_.path() / "bus", std::filesystem::copy_options::recursive);
+        else adopt_bus(folder_.path());
         setenv("STARPU_PERF_MODEL_DIR", folder_.path().c_str(), 1);
         setenv("STARPU_CALIBRATE", "0", 0);
         setenv("STARPU_SCHED", "eager", 0);  // tasks name their workers
@@ -72,6 +73,9 @@ class ScratchModels {
     // A bus measured by this run is news for a machine without one that can be read.
     void give_bus(const std::filesystem::path& machine) const {
         if (has_bus(machine)) return;
+        if (!std::filesystem::is_directory(folder_.path() / "bus"))
+            throw Error("StarPU measured no bus: it knows a machine of this host's name, " + machine_name(),
+                        "set STARPU_HOSTNAME to another name");
         std::filesystem::create_directories(machine / "bus");
         std::vector<std::filesystem::path> files;
         for (const auto& file : std::filesystem::directory_iterator(folder_.path() / "bus")) files.push_back(file);

@@ -149,6 +149,25 @@ void handle_abort(int) {
 
 }  // namespace
 
+void adopt_bus(const fs::path& folder) {
+    const char* home = nullptr;
+    for (const char* name : {"XDG_CACHE_HOME", "STARPU_HOME", "HOME"})  // in StarPU's order
+        if (!home) home = std::getenv(name);
+    const fs::path from = fs::path(home ? home : "") / ".starpu" / "sampling" / "bus", to = folder / "bus";
+    const std::string config = machine_name() + ".config";
+    std::error_code failure;
+    if (fs::exists(to / config, failure) || !fs::exists(from / config, failure)) return;
+    fs::create_directories(to, failure);
+    for (const auto& entry : fs::directory_iterator(from, failure))
+        if (const fs::path name = entry.path().filename();
+            name != config && name.string().starts_with(machine_name() + "."))
+            fs::copy_file(entry.path(), to / name, fs::copy_options::overwrite_existing, failure);
+    if (!failure) fs::copy_file(from / config, to / config, failure);  // last: where it is, there is a bus
+    if (failure)
+        throw Error("cannot copy StarPU's bus from '" + from.string() + "' to '" + to.string() +
+                    "': " + failure.message());
+}
+
 void install_abort_handler() { std::signal(SIGABRT, handle_abort); }
 
 std::string node_name(unsigned node) {
@@ -189,6 +208,7 @@ Runtime::Runtime(const RuntimeOptions& options) : config_(read_config(environ)),
         if (failure || access(folder.c_str(), W_OK) != 0)
             throw Error("cannot write to the cache folder '" + folder.string() + "'",
                         "set TESSERA_CACHE to one you can");
+        adopt_bus(folder);
         setenv("STARPU_PERF_MODEL_DIR", folder.c_str(), 1);
     }
     starpu_malloc_set_align(options.streamed ? 4096

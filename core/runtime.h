@@ -1,6 +1,7 @@
 // core/runtime.h - StarPU, started with sensible defaults and looked at before it can hang: environment, limits,
 // workers.
 #pragma once
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -56,6 +57,10 @@ class Runtime {
 std::string node_name(unsigned node);  // a memory node as StarPU calls it: "NUMA 0", "CUDA 1"
 
 std::vector<std::string> known_policies();
+
+// StarPU takes the bus that it measured for this host in the user's home before it measures one for `folder`. Copies it
+// there, if there is none yet, so that a machine's files are together.
+void adopt_bus(const std::filesystem::path& folder);
 
 // One line on stderr if the process aborts (StarPU asserts do), besides what StarPU printed.
 void install_abort_handler();

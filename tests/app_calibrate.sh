@@ -102,6 +102,13 @@ expect_ok env STARPU_PERF_MODEL_DIR="$scratch/elsewhere" "${perfmodel[@]}" show 
 STARPU_PERF_MODEL_DIR=$scratch/elsewhere calibrate gemm --n 80 --tile 40 --quiet
 expect "nothing is measured twice" test "$(json_value measured out.txt)" = 0
 
+# --- a user whose home has the bus of an earlier StarPU program ---
+host=$(basename "$(ls -d "$TESSERA_CACHE"/machines/*/bus/*.config | head -n 1)" .config)
+mkdir -p home/.starpu/sampling
+cp -r "$TESSERA_CACHE/machines/$host/bus" home/.starpu/sampling/bus
+expect_ok env -u XDG_CACHE_HOME HOME="$scratch/home" STARPU_HOSTNAME="$host" TESSERA_CACHE="$scratch/fresh" "$program" calibrate "${small[@]}" --json
+expect "the machine has that bus" cmp -s home/.starpu/sampling/bus/$host.bandwidth fresh/machines/$host/bus/$host.bandwidth
+
 # --- --save, and what it is good for ---
 calibrate --save "$scratch/saved/mine" "${small[@]}"
 expect "--save names the files for its folder" test -e saved/mine/codelets/45/gemm_f32.mine

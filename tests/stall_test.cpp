@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdlib>
+#include <string>
 #include <thread>
 
 namespace tessera {
@@ -20,6 +22,7 @@ starpu_codelet naps = [] {
 }();
 
 void start() {
+    setenv("STARPU_PERF_MODEL_DIR", (testing::TempDir() + "stall_test").c_str(), 1);  // not the user's
     starpu_conf conf;
     starpu_conf_init(&conf);
     conf.ncpus = 1, conf.ncuda = 0, conf.precedence_over_environment_variables = 1;
