@@ -14,7 +14,10 @@ namespace tessera {
 struct TaskClass {
     const Plan* plan;
     const TaskSpec* task;
-    int64_t bytes() const;
+    int64_t among_bytes;  // what all tasks of the plans touch
+    std::vector<bool>
+        at_hand;            // of each tile: most such tasks find it in their core's cache, where plans are run in order
+    int64_t bytes() const;  // of the tiles that are not at hand
 };
 // Of the plans' tasks; a codelet's classes are neighbours.
 std::vector<TaskClass> classes_of(const std::vector<const Plan*>& plans);
@@ -28,13 +31,15 @@ std::map<ModelDevice, std::vector<int>> workers_by_device(const Runtime&, bool a
 // in [0.1, 0.9), so that no body meets NaN, denormals or a negative second moment; integers are 0, a valid label.
 class TaskBench {
  public:
-    // `repeat` runs on one worker that shares its cache with `sharing` workers.
-    void add(const TaskClass&, int worker, int implementation, int64_t repeat, int64_t sharing);
+    // `repeat` runs on one worker that shares its cache with `sharing` workers, after a first run on each set of tiles:
+    // their values were made by another core. Returns the number of those first runs.
+    int64_t add(const TaskClass&, int worker, int implementation, int64_t repeat, int64_t sharing);
     // What ran, by worker.
     std::vector<std::vector<TaskEvent>> run(const Runtime&, const Step&);
 
  private:
-    TaskSpec on_own_tiles(const TaskClass&, int worker, int implementation);
+    // Those at hand are `first`'s, if it is given.
+    TaskSpec on_own_tiles(const TaskClass&, int worker, int implementation, const TaskSpec* first);
     int add_tile(const Plan& from, int number);
     Params params_;
     Plan plan_;
