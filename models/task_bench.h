@@ -15,8 +15,8 @@ struct TaskClass {
     const Plan* plan;
     const TaskSpec* task;
     int64_t among_bytes;  // what all tasks of the plans touch
-    std::vector<bool>
-        at_hand;            // of each tile: most such tasks find it in their core's cache, where plans are run in order
+    // Of each tile: most such tasks find it in their core's cache, where plans are run in order.
+    std::vector<bool> at_hand;
     int64_t bytes() const;  // of the tiles that are not at hand
 };
 // Of the plans' tasks; a codelet's classes are neighbours.
