@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/plan.h"
+#include "core/stall.h"
 
 namespace tessera {
 
@@ -44,6 +45,7 @@ struct Timing {
 // One per executor. Each worker writes its own row of timings only.
 struct RunState {
     ErrorSlot error;
+    Activity* activity = nullptr;  // of the runtime, where there is one
     bool check_nan = false;
     bool first_implementation_only = false;
     int forced_implementation = -1;

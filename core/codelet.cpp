@@ -187,6 +187,9 @@ void run_body(void* cl_arg, void** buffers, bool on_cuda, void (*body)(void** bu
     // it. Faults of kernels last and are seen again.
     if (on_cuda) (void)cudaGetLastError();
 #endif
+    const int worker = starpu_worker_get_id();
+    Activity* const activity = worker >= 0 ? state.run->activity : nullptr;
+    if (activity) activity->begin(worker);
     const auto start = std::chrono::steady_clock::now();
     try {
         body(buffers, static_cast<char*>(cl_arg) + args_offset, int(state.plan->tasks[size_t(run.task)].tiles.size()));
@@ -195,7 +198,7 @@ void run_body(void* cl_arg, void** buffers, bool on_cuda, void (*body)(void** bu
     } catch (const std::exception& e) { state.run->error.report(where(run) + ": " + e.what()); } catch (...) {
         state.run->error.report(where(run) + ": something that is no std::exception was thrown");
     }
-    const int worker = starpu_worker_get_id();
+    if (activity) activity->end(worker);
     if (worker >= 0 && !on_cuda && !state.cpu_times.empty()) {
         Timing& t = state.cpu_times[size_t(worker)][size_t(state.class_of_task[size_t(run.task)])];
         ++t.count;

@@ -49,8 +49,8 @@ const std::vector<Variable>& variables() {
          "Read by the tests only: a folder with `mnist/` and `cifar10/`; tests that want real data skip without it.",
          tool},
         {"TESSERA_STALL_S", "0 to 86400", "120",
-         "With GPUs or memory limits: seconds without a task that ends, while some wait, after which the program stops "
-         "with an error. StarPU would wait for ever where memories are too small. 0 does so.",
+         "With GPUs or memory limits: seconds in which tasks wait, but no body runs and no task ends, after which the "
+         "program stops with an error. StarPU would wait for ever where memories are too small. 0 does so.",
          [](Config& c, const std::string& v, const std::string& name) { c.stall_s = parse_number(v, name, 0, 86400); }},
         {"TESSERA_STARPU_PREFIX", "folder", "none",
          "Read by the tools only: use the StarPU installed there instead of building one.", tool},

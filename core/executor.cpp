@@ -68,6 +68,7 @@ starpu_data_handle_t register_tile(void* memory, const PlanTile& t, DType type) 
 
 Executor::Executor(const Runtime& runtime, ExecutorOptions options) : runtime_(runtime), options_(options) {
     options_.in_place = options_.in_place && runtime.in_place();
+    run_.activity = &runtime.activity();
     run_.check_nan = options.check_nan || runtime.config().check_nan;
     run_.first_implementation_only = options.deterministic;
     run_.forced_implementation = options.forced_implementation;

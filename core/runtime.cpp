@@ -231,9 +231,10 @@ Runtime::Runtime(const RuntimeOptions& options) : config_(read_config(environ)),
 #ifdef STARPU_USE_CUDA
     if (starpu_cuda_worker_get_count() > 0) starpu_cublas_init();
 #endif
+    activity_ = std::make_unique<Activity>(starpu_worker_get_count());
 #ifndef STARPU_SIMGRID  // time stands still there while StarPU waits
     const bool limits = cuda_workers() > 0 || std::getenv("STARPU_LIMIT_CPU_MEM");
-    if (limits && config_.stall_s > 0) stall_guard_ = std::make_unique<StallGuard>(config_.stall_s);
+    if (limits && config_.stall_s > 0) stall_guard_ = std::make_unique<StallGuard>(config_.stall_s, *activity_);
 #endif
 }
 

@@ -46,11 +46,13 @@ class Runtime {
     // Limit of a memory node in bytes, or 0 for none.
     int64_t limit_bytes(unsigned node) const;
     int64_t swap_bytes() const;  // free on the disk of the swap folder, or 0 without one
+    Activity& activity() const { return *activity_; }
     bool in_place() const { return !options_.host_memory_bytes || options_.streamed; }  // false: tiles may go to disk
 
  private:
     Config config_;
     RuntimeOptions options_;
+    std::unique_ptr<Activity> activity_;
     std::unique_ptr<StallGuard> stall_guard_;
 };
 

@@ -15,11 +15,19 @@ namespace {
 
 void sleep_ms(int ms) { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); }
 
-starpu_codelet naps = [] {
+Activity activity(1);
+void nap_ms(int ms) {
+    activity.begin(0);
+    sleep_ms(ms);
+    activity.end(0);
+}
+starpu_codelet codelet_of(starpu_cpu_func_t body) {
     starpu_codelet c{};
-    c.cpu_funcs[0] = [](void**, void*) { sleep_ms(300); };
+    c.cpu_funcs[0] = body;
     return c;
-}();
+}
+starpu_codelet naps = codelet_of([](void**, void*) { nap_ms(300); }),
+               sleeps = codelet_of([](void**, void*) { nap_ms(2000); });
 
 void start() {
     setenv("STARPU_PERF_MODEL_DIR", (testing::TempDir() + "stall_test").c_str(), 1);  // not the user's
@@ -33,26 +41,55 @@ starpu_task* nap() {
     task->cl = &naps;
     return task;
 }
+void submit(starpu_task* task) {
+    if (starpu_task_submit(task) != 0) _exit(2);
+}
 
 void wait_for_what_never_comes() {
     start();
-    StallGuard guard(1);
+    StallGuard guard(1, activity);
     constexpr starpu_tag_t never = 1, mine = 2;
     starpu_task* task = nap();
     task->use_tag = 1, task->tag_id = mine;
     starpu_tag_declare_deps(mine, 1, never);
-    if (starpu_task_submit(task) != 0) _exit(2);
+    submit(task);
     starpu_task_wait_for_all();
     _exit(3);
 }
 void work_slowly_and_rest() {
     start();
     {
-        StallGuard guard(1);
-        for (int i = 0; i < 6; ++i)
-            if (starpu_task_submit(nap()) != 0) _exit(2);
+        StallGuard guard(1, activity);
+        for (int i = 0; i < 6; ++i) submit(nap());
         starpu_task_wait_for_all();
         sleep_ms(1500);
+    }
+    starpu_shutdown();
+    _exit(0);
+}
+// As a full window of submitted tasks, or a chain where each waits for the one before.
+void submit_one_for_each_that_ends() {
+    start();
+    {
+        StallGuard guard(1, activity);
+        submit(nap());
+        for (int i = 0; i < 8; ++i) {
+            submit(nap());
+            starpu_task_wait_for_n_submitted(1);
+        }
+        starpu_task_wait_for_all();
+    }
+    starpu_shutdown();
+    _exit(0);
+}
+void work_long_on_one_task() {
+    start();
+    {
+        StallGuard guard(1, activity);
+        starpu_task* task = nap();
+        task->cl = &sleeps;
+        submit(task);
+        starpu_task_wait_for_all();
     }
     starpu_shutdown();
     _exit(0);
@@ -67,6 +104,10 @@ TEST_F(StallDeathTest, EndsAProgramWhoseTasksCannotEnd) {
 TEST_F(StallDeathTest, LeavesSlowAndIdleProgramsAlone) {
     EXPECT_EXIT(work_slowly_and_rest(), testing::ExitedWithCode(0), "");
 }
+TEST_F(StallDeathTest, LeavesTasksAloneThatAreAsManyAllTheTime) {
+    EXPECT_EXIT(submit_one_for_each_that_ends(), testing::ExitedWithCode(0), "");
+}
+TEST_F(StallDeathTest, LeavesALongTaskAlone) { EXPECT_EXIT(work_long_on_one_task(), testing::ExitedWithCode(0), ""); }
 
 }  // namespace
 }  // namespace tessera
