@@ -1,5 +1,7 @@
 // tessera: one program, a subcommand per purpose. Results on stdout, progress and messages on stderr.
 // Exit 0, 1 (failure: one line says what and a hint says what to do), 2 (usage).
+#include <fcntl.h>
+
 #include <starpu.h>  // under simulation it renames main
 
 #include <CLI/CLI.hpp>
@@ -96,7 +98,14 @@ static int run(int argc, char** argv) {
     return 2;
 }
 
+// A descriptor of these that is closed would be the next file's: what is printed would go into it.
+static void open_standard_descriptors() {
+    for (int d = 0; d <= 2; ++d)
+        if (fcntl(d, F_GETFD) < 0 && open("/dev/null", O_RDWR) != d) std::_Exit(1);
+}
+
 int main(int argc, char** argv) {
+    open_standard_descriptors();
     install_abort_handler();
     try {
         return run(argc, argv);

@@ -29,6 +29,7 @@ namespace tessera {
 static void check_own_models() {
     const std::filesystem::path folder = own_folder(read_config(environ));
     if (!std::filesystem::exists(folder / "bus" / (machine_name() + ".config"))) return;
+    const FolderLock lock(folder);  // others may be measuring
     for (const std::string& line : set_damaged_aside(Machine(folder, machine_name())))
         std::cerr << "note: " << line << std::endl;
 }
@@ -72,6 +73,13 @@ static std::shared_ptr<ScratchFolder> use_streams(const std::string& streams, bo
 
 #endif
 
+#ifndef STARPU_SIMGRID
+static std::string streams_number(std::string& s) {
+    if (std::string wrong = whole_number(1)(s); !wrong.empty()) return wrong;
+    return std::stoll(s) <= most_streams ? "" : "must be at most " + std::to_string(most_streams);
+}
+#endif
+
 void CommonOptions::add_to(CLI::App& app) {
     const std::string group = "Common";
     app.add_option("--seed", seed, "All random numbers follow from it")
@@ -106,7 +114,7 @@ void CommonOptions::add_to(CLI::App& app) {
     app.add_option("--streams", streams, "Tasks at once on each GPU; auto: 2 where pairs measured together gain by it")
         ->type_name("INT|auto")
         ->capture_default_str()
-        ->check(CLI::Validator([](std::string& s) { return s == "auto" ? "" : whole_number(1)(s); }, ""))
+        ->check(CLI::Validator([](std::string& s) { return s == "auto" ? "" : streams_number(s); }, ""))
         ->group(group);
     app.add_option("--machine", machine, "Take the performance models of that machine instead of this one's own")
         ->type_name("NAME")

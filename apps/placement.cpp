@@ -71,7 +71,8 @@ ListScheduler list_scheduler(const Runtime& runtime, const Plan& plan, const Mac
         const CodeletInfo& codelet = *plan.tasks[i].codelet;
         const double gpu_gap = gpu_gap_s + gpu_gap_per_tile_s * double(plan.tasks[i].tiles.size());
         for (size_t k = 0; k < times.size(); ++k) {
-            const bool can = kinds.contains(int(k)) && !(k == 0 ? codelet.cpu : codelet.cuda).empty();
+            const bool elsewhere = ordered && k == 0 && !sharing.empty() && codelet.starpu->cuda_funcs[0];
+            const bool can = kinds.contains(int(k)) && !elsewhere && !(k == 0 ? codelet.cpu : codelet.cuda).empty();
             times[k].push_back(!can                ? INFINITY
                                : codelet.host_only ? 0
                                : k > 0             ? gpu_gap + seconds(i, kinds[int(k)]) * slower[int(k)]
@@ -87,10 +88,13 @@ double place(Plan& plan, const Runtime& runtime, const Machine& machine, bool or
     for (const WorkerInfo& w : workers) memories.insert(w.node);
     const ListScheduler scheduler = list_scheduler(runtime, plan, machine, ordered);
     const Placement best = memories.size() < 2 ? Placement{NAN, {}, scheduler.by_rank()} : scheduler.search(tries);
-    for (size_t i = 0; i < best.order.size(); ++i) {
-        const size_t t = size_t(best.order[i]);
-        plan.tasks[t].turn = int(i);
-        if (!best.worker.empty()) plan.tasks[t].place = int(workers[size_t(best.worker[t])].node);
+    for (size_t i = 0; i < best.order.size(); ++i) plan.tasks[size_t(best.order[i])].turn = int(i);
+    if (best.worker.empty()) return NAN;
+    plan.step_s = best.step_s;
+    const auto times = scheduler.times(best);
+    for (size_t t = 0; t < plan.tasks.size(); ++t) {
+        plan.tasks[t].place = int(workers[size_t(best.worker[t])].node);
+        plan.tasks[t].starts_s = times[t].start_s, plan.tasks[t].takes_s = times[t].takes_s;
     }
     return best.step_s;
 }

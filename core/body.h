@@ -48,6 +48,7 @@ struct RunState {
     Activity* activity = nullptr;  // of the runtime, where there is one
     bool check_nan = false;
     bool first_implementation_only = false;
+    bool cuda_first = false;  // what has a CUDA body runs on no core
     int forced_implementation = -1;
 };
 

@@ -37,10 +37,11 @@ int can_execute(unsigned worker, starpu_task* task, unsigned implementation) {
     const TaskSpec& spec = task_run.state->plan->tasks[size_t(task_run.task)];
     // Not through execute_on_a_specific_worker: StarPU then asks for implementation 0 at submission.
     if (spec.worker >= 0 && int(worker) != spec.worker) return 0;
+    const bool on_cuda = starpu_worker_get_type(int(worker)) == STARPU_CUDA_WORKER;
+    if (run.cuda_first && !on_cuda && spec.codelet->starpu->cuda_funcs[0]) return 0;
     int forced = spec.implementation;
     if (forced < 0) forced = run.forced_implementation;
-    if (forced < 0 && !run.first_implementation_only)
-        forced = spec.chosen[starpu_worker_get_type(int(worker)) == STARPU_CUDA_WORKER];
+    if (forced < 0 && !run.first_implementation_only) forced = spec.chosen[on_cuda];
     if (forced >= 0) return int(implementation) == forced;
     return implementation == 0 || !run.first_implementation_only;
 }

@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "core/gpus.h"
 #include "core/reuse.h"
 #include "core/trace.h"
 
@@ -71,6 +72,8 @@ Executor::Executor(const Runtime& runtime, ExecutorOptions options) : runtime_(r
     run_.activity = &runtime.activity();
     run_.check_nan = options.check_nan || runtime.config().check_nan;
     run_.first_implementation_only = options.deterministic;
+    run_.cuda_first = options.deterministic && runtime.cuda_workers() > 0;  // a core's rounding is another
+    if (run_.cuda_first) require_one_gpu_model();
     run_.forced_implementation = options.forced_implementation;
     if (options.trace) starpu_profiling_status_set(STARPU_PROFILING_ENABLE);
     if (options.serial) starpu_void_data_register(&turn_);
@@ -195,8 +198,12 @@ void Executor::prepare(Loaded& l, bool share) {
         l.hints.push_back({.node = std::max(t.owner, t.place),
                            .completes = t.completes,
                            .goes_home = t.completes && lasting,
-                           .block = t.block});
+                           .block = t.block,
+                           .starts_s = t.starts_s,
+                           .takes_s = t.takes_s,
+                           .step_s = t.place >= 0 ? plan.step_s : 0});
     }
+    l.sends = sends_of(plan);
     l.state.plan = &plan;
     l.state.run = &run_;
     l.state.cpu_times.assign(starpu_worker_get_count(), std::vector<Timing>(classes.size()));
@@ -236,7 +243,7 @@ void Executor::submit_task(Loaded& l, size_t index, const starpu_data_handle_t* 
     task->cl_arg_free = 1;
     task->callback_func = task_finished;
     task->callback_arg = &unfinished;
-    if (l.hints[index].node >= 0) task->sched_data = &l.hints[index];
+    if (l.hints[index].node >= 0) l.hints[index].attach_to(task);
     const uint32_t count = p.count + (turn_ != nullptr);
     task->nbuffers = int(count);
     auto* to_handles = task->handles;
@@ -280,10 +287,22 @@ static void send_home(starpu_task* task) {
             starpu_data_prefetch_on_node_prio(STARPU_TASK_GET_HANDLE(task, i), STARPU_MAIN_RAM, 1, task->priority);
 }
 
+// Where others read what a task of a placed plan has written, it is wanted: by the time they are ready it may be there.
+void Executor::send_on(const Loaded& l, starpu_task* task) {
+    const auto number = size_t(static_cast<const TaskRun*>(task->cl_arg)->task);
+    const auto turn = [&](int t) { return l.plan.tasks[size_t(t)].turn; };
+    for (const Send& s : l.sends[number]) {
+        const int later = turn(s.reader) - turn(int(number)) + (s.next_step ? int(l.tasks.size()) : 0);
+        starpu_data_prefetch_on_node_prio(STARPU_TASK_GET_HANDLE(task, s.position), unsigned(s.node), 1,
+                                          task->priority - later);
+    }
+}
+
 void Executor::task_finished(void* argument) {
     starpu_task* task = starpu_task_get_current();
     auto& step = *static_cast<UnfinishedStep*>(argument);
     if (const TaskHint* hint = hint_of(task); hint && hint->goes_home) send_home(task);
+    send_on(*step.loaded, task);
     // A worker's events are written by that worker: not by a thread that ended its task later (end_later).
     if (step.trace && starpu_worker_get_id() >= 0) record(*step.trace, task, step.plan, step.number);
     if (step.tasks_left.fetch_sub(1) != 1) return;
@@ -309,7 +328,7 @@ void Executor::submit(int number, const Step& step) {
     Loaded& l = *loaded_[size_t(number)];
     if (run_.error.failed()) throw_first_error();
     wait_for_place();
-    unfinished_.push_back(std::make_unique<UnfinishedStep>(&in_flight_, options_.trace, steps_++, number,
+    unfinished_.push_back(std::make_unique<UnfinishedStep>(&in_flight_, options_.trace, &l, steps_++, number,
                                                            int64_t(l.tasks.size()), l.tasks.empty()));
     const auto* handles = l.handles[size_t(l.steps) % l.handles.size()].data();
     try {

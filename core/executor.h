@@ -19,6 +19,7 @@
 #include "core/plan.h"
 #include "core/runtime.h"
 #include "core/scheduler.h"
+#include "core/sends.h"
 
 namespace tessera {
 
@@ -121,6 +122,7 @@ class Executor {
         std::vector<std::string> names;  // of nodes
         std::vector<TaskHint> hints;     // of tasks
         std::vector<PreparedTask> tasks;
+        std::vector<std::vector<Send>> sends;  // of tasks
         std::vector<starpu_data_access_mode> modes;
         std::vector<Handles> handles;       // [copy][position], flat over all tasks
         std::vector<Handles> tile_handles;  // [copy][tile]
@@ -139,6 +141,7 @@ class Executor {
     struct UnfinishedStep {
         InFlight* all;
         Trace* trace;
+        const Loaded* loaded;
         int64_t number;
         int plan;
         std::atomic<int64_t> tasks_left;
@@ -168,6 +171,7 @@ class Executor {
     std::mutex params_mutex_;              // a checkpoint is read by another thread
     starpu_data_handle_t turn_ = nullptr;  // with `serial`: read by all tasks of a node, written between nodes
     int64_t submitted_ = 0, steps_ = 0, tile_bytes_ = 0;
+    static void send_on(const Loaded&, starpu_task*);
     static void task_finished(void* unfinished_step);
     void wait_for_place();
     InFlight in_flight_;

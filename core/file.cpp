@@ -116,6 +116,11 @@ void remove_stale_files(const fs::path& folder, std::string_view of) {
     }
 }
 
+FolderLock::FolderLock(const fs::path& folder)
+    : file_(open((folder / ".lock").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644)) {
+    while (file_.value() >= 0 && flock(file_.value(), LOCK_EX) != 0 && errno == EINTR) {}
+}
+
 void require_writable(const fs::path& path, std::string_view what) {
     try {
         AtomicFile probe(path);

@@ -51,6 +51,16 @@ void write_file(const std::filesystem::path& path, std::string_view text);
 // folder, if it holds its file's lock.
 void remove_stale_files(const std::filesystem::path& folder, std::string_view of = {});
 
+// One process at a time works on a folder's files, where the file system has locks and the folder can be written; where
+// not, all do.
+class FolderLock {
+ public:
+    explicit FolderLock(const std::filesystem::path& folder);
+
+ private:
+    Descriptor file_;
+};
+
 // Throws Error now, before an hour of work, if a file could not be written at `path` later.
 void require_writable(const std::filesystem::path& path, std::string_view what);
 

@@ -57,6 +57,18 @@ void fit_gpu_memory() {
     }
 }
 
+void require_one_gpu_model() {
+    std::string first;
+    for (const int gpu : wanted_gpus()) {
+        cudaDeviceProp p;
+        if (cudaGetDeviceProperties(&p, gpu) != cudaSuccess) continue;
+        if (first.empty()) first = p.name;
+        else if (first != p.name)
+            throw UsageError("--deterministic needs GPUs of one model; here are " + first + " and " + p.name,
+                             "choose with CUDA_VISIBLE_DEVICES or STARPU_WORKERS_CUDAID");
+    }
+}
+
 void try_gpu_memory(int gpu, int64_t bytes) {
     void* memory = nullptr;
     cudaError_t status = cudaSetDevice(gpu);
@@ -74,6 +86,7 @@ void try_gpu_memory(int gpu, int64_t bytes) {
 
 std::vector<int> wanted_gpus() { return {}; }
 void fit_gpu_memory() {}
+void require_one_gpu_model() {}
 void try_gpu_memory(int, int64_t) {}
 
 #endif

@@ -101,7 +101,7 @@ double ListScheduler::finish(const Clock& c, int task, int worker, double reluct
     return std::max(c.worker[size_t(worker)], data) + seconds(task, worker) + (reluctance - 1) * moved;
 }
 
-void ListScheduler::run(Clock& c, int task, int worker) const {
+double ListScheduler::run(Clock& c, int task, int worker) const {
     const int to = devices_.memory[size_t(worker)];
     const double from_here = ready(c, task);
     double data = from_here;
@@ -119,7 +119,8 @@ void ListScheduler::run(Clock& c, int task, int worker) const {
         data = std::max(data, here);
     }
     double& free = c.worker[size_t(worker)];
-    free = std::max(free, data) + seconds(task, worker);
+    const double start = std::max(free, data);
+    free = start + seconds(task, worker);
     c.end = std::max(c.end, free);
     for (const Use& u : uses(task)) {
         double& read = c.read_until[size_t(u.tile)];
@@ -129,6 +130,7 @@ void ListScheduler::run(Clock& c, int task, int worker) const {
         std::fill(valid, valid + c.memories, never);
         valid[to] = c.written_until[size_t(u.tile)] = free;
     }
+    return start;
 }
 
 double ListScheduler::step_seconds(const Placement& p) const {
@@ -139,6 +141,20 @@ double ListScheduler::step_seconds(const Placement& p) const {
         for (int t : p.order) run(clock, t, p.worker[size_t(t)]);
     }
     return clock.end - before;
+}
+
+std::vector<Placement::Time> ListScheduler::times(const Placement& p) const {
+    std::vector<Placement::Time> all(p.order.size());
+    Clock clock(plan_, devices_);
+    double begin = 0;
+    for (int step = 0; step <= warm_steps; ++step) {
+        begin = clock.end;
+        for (int t : p.order) {
+            const int worker = p.worker[size_t(t)];
+            all[size_t(t)] = {run(clock, t, worker) - begin, seconds(t, worker)};
+        }
+    }
+    return all;
 }
 
 Placement ListScheduler::greedy(const Choice& choice) const {

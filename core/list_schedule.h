@@ -29,6 +29,9 @@ struct Placement {
     double step_s = 0;        // that each further step adds
     std::vector<int> worker;  // of every task
     std::vector<int> order;   // tasks, as they were given to workers: each behind those that it waits for
+    struct Time {
+        double start_s, takes_s;
+    };
     int workers_used() const;
 };
 
@@ -55,6 +58,8 @@ class ListScheduler {
     std::vector<int> by_rank() const { return order_by(ranks_); }
     // Of given workers, tasks in a given order.
     double step_seconds(const Placement&) const;
+    // Of every task, from the end of the step before.
+    std::vector<Placement::Time> times(const Placement&) const;
 
  private:
     friend class ScheduleSearch;
@@ -74,7 +79,7 @@ class ListScheduler {
     int source_of(const Clock&, const Use&, int to) const;
     double start_of(const Clock&, int from, int to, double earliest) const;
     double finish(const Clock&, int task, int worker, double reluctance) const;
-    void run(Clock&, int task, int worker) const;
+    double run(Clock&, int task, int worker) const;  // when it starts
     std::vector<std::vector<bool>> device_sets() const;
 
     const Plan& plan_;

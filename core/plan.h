@@ -30,6 +30,8 @@ struct TaskSpec {
     int owner = -1;                        // memory node whose workers should run it, or -1 (core/blocks.h)
     int place = -1;          // the same by a planner that looked at all tasks (core/list_schedule.h), with
     int turn = -1;           // its turn among them
+    double starts_s = 0;     // when it starts there, of a step that takes Plan::step_s,
+    double takes_s = 0;      // and how long it is at work
     bool completes = false;  // the last task of an owned product that writes its tile: it may go home
     int block = 0;           // of those that its owner computes one after the other: what it reads stays for all of one
 };
@@ -59,6 +61,7 @@ class Plan {
     std::vector<PlanValue> values;
     std::vector<PlanTile> tiles;
     std::vector<TaskSpec> tasks;
+    double step_s = 0;  // of a plan that was placed
 
     int tile(int value, int64_t i, int64_t j) const;  // number of tile (i, j) of a value; of a view, the tile there
     // Calls f(tile, row, col) for every tile of a value, with the place of the tile's first element in that value.

@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <climits>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
@@ -80,16 +82,43 @@ void check_policy() {
     }
 }
 
-// StarPU prints a backtrace for a number that is none.
+// StarPU prints a backtrace for a number that is none, or out of its range.
 void check_numbers() {
-    for (const char* name :
-         {"STARPU_NCPU", "STARPU_NCUDA", "STARPU_NWORKER_PER_CUDA", "STARPU_LIMIT_CPU_MEM", "STARPU_LIMIT_CUDA_MEM"})
+    struct Range {
+        const char* name;
+        long least, most;
+    };
+    for (const auto& [name, least, most] : {Range{"STARPU_NCPU", 0, INT_MAX},
+                                            {"STARPU_NCUDA", 0, INT_MAX},
+                                            {"STARPU_NWORKER_PER_CUDA", 1, most_streams},
+                                            {"STARPU_LIMIT_CPU_MEM", 0, LONG_MAX},
+                                            {"STARPU_LIMIT_CUDA_MEM", 0, LONG_MAX}})
         if (const char* value = std::getenv(name)) {
             char* end = nullptr;
-            std::strtol(value, &end, 10);
-            if (*value == 0 || *end != 0)
-                throw UsageError(std::string(name) + "='" + value + "' is not a whole number");
+            errno = 0;
+            const long number = std::strtol(value, &end, 10);
+            if (*value == 0 || *end != 0 || errno != 0 || number < least || number > most)
+                throw UsageError(std::string(name) + "='" + value + "' is not a whole number of at least " +
+                                 std::to_string(least) +
+                                 (most < INT_MAX ? ", at most " + std::to_string(most) : std::string()));
         }
+    for (const char* name : {"STARPU_WORKERS_CPUID", "STARPU_WORKERS_CUDAID"})
+        if (const char* value = std::getenv(name); value && std::strspn(value, "0123456789 -") != std::strlen(value))
+            throw UsageError(std::string(name) + "='" + value + "' is not a list of numbers");
+    // It becomes part of files' names.
+    if (const char* host = std::getenv("STARPU_HOSTNAME"))
+        if (const std::string name = host; name.empty() || name.find('/') != name.npos || name[0] == '.')
+            throw UsageError("STARPU_HOSTNAME='" + name + "' cannot be a machine's name");
+}
+
+// StarPU cuts longer names of files off.
+void check_length(const fs::path& folder) {
+    constexpr size_t starpu_path = 255, in_folder = 80;
+    const size_t room = starpu_path - in_folder - std::min<size_t>(64, machine_name().size());
+    if (folder.string().size() > room)
+        throw Error("the folder of performance models '" + folder.string() + "' has " +
+                        std::to_string(folder.string().size()) + " characters; StarPU takes " + std::to_string(room),
+                    "set TESSERA_CACHE to a shorter one");
 }
 
 // A missing, read-only or small folder makes StarPU create it silently, hang or abort.
@@ -201,15 +230,20 @@ Runtime::Runtime(const RuntimeOptions& options) : config_(read_config(environ)),
     if (options.blocked) prepare_blocks(options.one_size);
     set_default("STARPU_SCHED", default_policy(options));
     set_default("STARPU_SILENT", "1");
-    if (!std::getenv("STARPU_HOME") && !std::getenv("STARPU_PERF_MODEL_DIR")) {
+    const bool own = !std::getenv("STARPU_HOME") && !std::getenv("STARPU_PERF_MODEL_DIR");
+    if (own) {
         const fs::path folder = model_folder(config_);
         std::error_code failure;
         fs::create_directories(folder, failure);
         if (failure || access(folder.c_str(), W_OK) != 0)
             throw Error("cannot write to the cache folder '" + folder.string() + "'",
                         "set TESSERA_CACHE to one you can");
-        adopt_bus(folder);
         setenv("STARPU_PERF_MODEL_DIR", folder.c_str(), 1);
+    }
+    if (const char* folder = std::getenv("STARPU_PERF_MODEL_DIR")) {
+        check_length(folder);
+        model_files_ = std::make_unique<ModelFiles>(folder);
+        if (own) adopt_bus(folder);
     }
     starpu_malloc_set_align(options.streamed ? 4096
                                              : 64);  // O_DIRECT's pages; a cache line, and what vector loads like
@@ -223,6 +257,7 @@ Runtime::Runtime(const RuntimeOptions& options) : config_(read_config(environ)),
         throw Error("no worker: this machine has nothing that StarPU may run tasks on",
                     "look at STARPU_NCPU and STARPU_NCUDA");
     check_starpu(code, "starpu_init");
+    if (model_files_) model_files_->started();
     if (starpu_worker_get_count() == 0) {
         starpu_shutdown();
         throw Error("no worker: this machine has nothing that StarPU may run tasks on",
@@ -243,6 +278,7 @@ Runtime::~Runtime() {
 #ifdef STARPU_USE_CUDA
     if (starpu_cuda_worker_get_count() > 0) starpu_cublas_shutdown();
 #endif
+    if (model_files_) model_files_->ends();
     starpu_shutdown();
 }
 

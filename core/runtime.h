@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/config.h"
+#include "core/model_files.h"
 #include "core/stall.h"
 
 namespace tessera {
@@ -29,6 +30,8 @@ struct WorkerInfo {
     bool cuda;
     unsigned node;
 };
+
+inline constexpr int most_streams = 32;  // of a GPU: STARPU_NWORKER_PER_CUDA
 
 // One at a time. The constructor throws Error or UsageError instead of letting StarPU warn, hang or abort.
 class Runtime {
@@ -52,6 +55,7 @@ class Runtime {
  private:
     Config config_;
     RuntimeOptions options_;
+    std::unique_ptr<ModelFiles> model_files_;
     std::unique_ptr<Activity> activity_;
     std::unique_ptr<StallGuard> stall_guard_;
 };

@@ -28,19 +28,25 @@ class PolicyMutex {
     starpu_pthread_mutex_t mutex_;
 };
 
-// What a planner may tell a policy about a task: starpu_task::sched_data points to one, or is null. It must outlive the
-// task. Policies that know nothing of it lose nothing: priorities carry the order.
+// What a planner may tell a policy about a task: starpu_task::sched_data points to one if hypervisor_tag is `tag`; else
+// it may be anything of others. It must outlive the task. Policies that know nothing of it lose nothing: priorities
+// carry the order.
 struct TaskHint {
-    static constexpr uint64_t tessera = 0x7465737365726131;
-    uint64_t mark = tessera;  // others may keep something else in sched_data
-    int node = -1;            // memory node whose workers should run it; another may where it would be done sooner
-    bool completes = false;   // the last of several tasks that add to what it writes
-    bool goes_home = false;   // which is then sent to where it was registered
-    int block = 0;            // tasks of one block and node share what they read: it stays until the last is done
+    static constexpr int tag = 0x74657373;
+    void attach_to(starpu_task* task) { task->sched_data = this, task->hypervisor_tag = tag; }
+
+    int node = -1;           // memory node whose workers should run it; another may where it would be done sooner
+    bool completes = false;  // the last of several tasks that add to what it writes
+    bool goes_home = false;  // which is then sent to where it was registered
+    int block = 0;           // tasks of one block and node share what they read: it stays until the last is done
+    double starts_s = 0;     // where step_s is not 0: when a step that takes so long has it start,
+    double takes_s = 0;      // and how long it is at work
+    double step_s = 0;
 };
 inline const TaskHint* hint_of(const starpu_task* task) {
+    if (task->hypervisor_tag != TaskHint::tag) return nullptr;
     const auto* hint = static_cast<const TaskHint*>(task->sched_data);
-    return hint && hint->mark == TaskHint::tessera && hint->node >= 0 ? hint : nullptr;
+    return hint->node >= 0 ? hint : nullptr;
 }
 
 inline std::vector<starpu_sched_policy*>& our_policies() {

@@ -44,19 +44,11 @@ int64_t drop_spikes(std::vector<double>& times) {
 }
 
 // Held while the files of a machine are read, changed and written.
-class FolderLock {
- public:
-    explicit FolderLock(const std::filesystem::path& folder)
-        : descriptor_(open((folder / ".lock").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644)) {
-        check_system(descriptor_ >= 0 && flock(descriptor_, LOCK_EX) == 0, "cannot lock '" + folder.string() + "'");
-        for (const auto& place : {folder, folder / "bus", folder / "codelets" / "45"}) remove_stale_files(place);
-    }
-    ~FolderLock() { close(descriptor_); }
-    FolderLock(const FolderLock&) = delete;
-
- private:
-    int descriptor_;
-};
+FolderLock lock_machine(const std::filesystem::path& folder) {
+    FolderLock lock(folder);
+    for (const auto& place : {folder, folder / "bus", folder / "codelets" / "45"}) remove_stale_files(place);
+    return lock;
+}
 
 struct Wanted {
     TaskClass what;
@@ -109,7 +101,7 @@ std::vector<Wanted> missing(const Runtime& runtime, const Machine& machine, cons
 // What others have written meanwhile stays.
 void merge(Machine& machine, const TaskClass& c, int implementation,
            const std::map<ModelDevice, std::vector<double>>& times, bool stale, bool reset) {
-    const FolderLock lock(machine.folder());
+    const FolderLock lock = lock_machine(machine.folder());
     const std::string& name = c.task->codelet->name;
     machine.facts = read_facts(machine.folder());
     ModelFile model = stale ? ModelFile{} : model_of(machine, name, reset);
@@ -143,7 +135,7 @@ bool is_stale(const Machine& machine, const CodeletInfo& c) {
 }  // namespace
 
 void change_facts(const std::filesystem::path& folder, const std::function<void(MachineFacts&)>& change) {
-    const FolderLock lock(folder);
+    const FolderLock lock = lock_machine(folder);
     MachineFacts facts = read_facts(folder);
     change(facts);
     write_facts(folder, facts);

@@ -1,9 +1,12 @@
 #include "models/links.h"
 
+#include "core/file.h"
+
 namespace tessera {
 
 Links::Links(const Machine* machine) {
     if (!machine) return;
+    const FolderLock lock(machine->folder());  // StarPU of another process may be measuring
     for (const char* ending : {".platform.v4.xml", ".platform.xml"}) {
         const auto path = machine->folder() / "bus" / (machine->name() + ending);
         if (!std::filesystem::exists(path)) continue;

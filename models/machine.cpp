@@ -205,6 +205,8 @@ std::vector<std::string> set_damaged_aside(const Machine& machine) {
     };
     try {
         read_bus(machine.folder() / "bus", machine.name());
+        const fs::path affinity = machine.folder() / "bus" / (machine.name() + ".affinity");
+        if (read_file(affinity, int64_t(1) << 20).empty()) throw Error("'" + affinity.string() + "' is empty");
     } catch (const Error& e) { aside(machine.folder() / "bus", e.what()); }
     for (const std::string& codelet : machine.codelets()) try {
             machine.model(codelet);

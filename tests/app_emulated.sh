@@ -34,6 +34,13 @@ mkdir swap
 train 1 "little host memory" --host-memory 3M --swap swap --streams 1
 train 2 "little memory anywhere" --host-memory 6M --gpu-memory 6M --swap swap --streams 1
 for policy in dmdas dmdar lws eager; do STARPU_SCHED=$policy STARPU_NCPU=1 train 2 "$policy, with a core"; done
+for run in "0 dmdas" "1 eager" "1 dmdas" "1 ws" "1 random" "1 list" "1 lws"; do  # cores round otherwise
+  read -r cores policy <<<"$run"
+  expect_ok env STARPU_NCPU="$cores" STARPU_SCHED="$policy" $(on_gpus 2 "${small[@]}") --deterministic --metrics bits.jsonl &&
+    losses bits.jsonl >"bits.$cores.$policy"
+  expect "deterministic, $cores cores beside GPUs, $policy: the same bits" cmp -s bits.0.dmdas "bits.$cores.$policy"
+  rm -f bits.jsonl
+done
 expect_ok $(on_gpus 1 train lenet5 --data digits:20 --batch 10 --epochs 1 --quiet)
 
 # --- from a GPU to a core ---
@@ -55,6 +62,15 @@ expect "pairs were measured" grep -qE '^[0-9]+ combinations? measured' out.txt
 expect_ok env STARPU_NCPU=1 $(on_gpus 1 perfmodel show linear_f32)
 expect "the GPU has a model" grep -q 'cuda 0' out.txt
 STARPU_NCPU=1 train 1 "with models"
+
+# --- jobs with different GPUs measure the bus of one machine again and again ---
+together() { EMULATED_GPUS=$1 STARPU_HOSTNAME=shared "$emulated" "${product[@]}" >"job.$1.$2" 2>&1; }
+for round in 1 2 3 4 5; do
+  for n in 1 2 3; do together $n $round & done
+  for job in $(jobs -p); do wait "$job" || fail "a job beside others failed: $(grep -h -m 1 error job.*."$round")"; done
+  checks=$((checks + 3))
+done
+expect "nothing was taken for damaged" not grep -q damaged job.*
 
 # --- what goes wrong ---
 expect_error 1 'on CUDA 0.*NaN or infinity' env TESSERA_CHECK_NAN=1 $(on_gpus 1 "${small[@]}" --lr 1e30)

@@ -101,4 +101,24 @@ bad_env 2 'zzzzzzzzz' STARPU_SCHED=zzzzzzzzz
 bad_env 2 'STARPU_SCHED_LIB' STARPU_SCHED_LIB="$scratch/file"
 bad_env 1 'no worker' STARPU_NCPU=0
 bad_env '[12]' 'STARPU_NCPU' STARPU_NCPU=many
+
+# --- variables of StarPU that it would stop at with a backtrace ---
+for value in NCPU=-3 NCUDA=-1 NWORKER_PER_CUDA=0 NWORKER_PER_CUDA=999999 WORKERS_CPUID=abc HOSTNAME=a/b HOSTNAME=..; do
+  bad_env 2 "STARPU_${value%%=*}='${value#*=}'" STARPU_"$value"
+done
+bad_env 1 'characters; StarPU takes [0-9]+' TESSERA_CACHE="$scratch/$(printf 'x%.0s' {1..200})"
+bad "--streams" --streams 100
+
+# --- a closed descriptor is not the next file's ---
+short=("$program" train mlp --data digits:200 --batch 50 --epochs 1 --quiet --json)
+if expect_ok "${short[@]}" --metrics open.jsonl && expect_ok bash -c '"$@" >&- 2>&-' - "${short[@]}" --metrics closed.jsonl; then
+  expect "only metrics are in the file for metrics" test "$(wc -l <closed.jsonl)" = "$(wc -l <open.jsonl)"
+fi
+
+# --- an empty file of the bus, as a full disk leaves it ---
+for file in "$TESSERA_CACHE"/machines/*/bus/*.affinity; do :; done
+cp "$file" affinity
+: >"$file"
+expect_ok "${short[@]}" && expect "it is told" grep -q "affinity' is empty; it is now" err.txt
+expect "and written again" cmp -s affinity "$file"
 finish

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/sends.h"
 #include "tests/draw.h"
 #include "tests/plans_by_hand.h"
 
@@ -139,6 +140,18 @@ TEST(ListSchedule, IsFeasibleAndWithinTheBounds) {
                 for (int b : before[size_t(t)]) EXPECT_LT(place[size_t(b)], place[size_t(t)]);
                 EXPECT_TRUE(one.worker[size_t(t)] >= 0 && one.worker[size_t(t)] < workers);
             }
+            const auto at = s.times(one);
+            std::vector<double> free(size_t(workers), -never);
+            for (int t : one.order) {
+                const auto& [start, takes] = at[size_t(t)];
+                EXPECT_EQ(takes, times[0][size_t(t)]);
+                EXPECT_TRUE(start <= one.step_s * (1 + relative) - takes) << "it ends with its step";
+                double& worker_free = free[size_t(one.worker[size_t(t)])];
+                EXPECT_TRUE(start >= worker_free - relative) << "one task at a time";
+                worker_free = start + takes;
+                for (int b : before[size_t(t)])
+                    EXPECT_TRUE(start >= at[size_t(b)].start_s + at[size_t(b)].takes_s - relative);
+            }
             EXPECT_TRUE(one.step_s >= sum / workers * (1 - relative));
             expect_close(s.step_seconds(one), one.step_s);
         }
@@ -146,6 +159,20 @@ TEST(ListSchedule, IsFeasibleAndWithinTheBounds) {
         const Placement again = s.search(100);
         EXPECT_TRUE(again.worker == best.worker && again.order == best.order) << "the same seed, the same schedule";
     }
+}
+
+using Sends = std::vector<Send>;
+
+TEST(Sends, GoWhereATileIsRead) {
+    // Weights 0, read at first and updated at last; 1 is read in three memories; 2 is read where it is written.
+    Plan p = by_hand(
+        4, {{{0, r}, {1, w}}, {{1, r}, {2, w}}, {{1, r}, {2, rw}}, {{1, r}, {3, w}}, {{2, r}, {3, r}, {0, rw}}});
+    EXPECT_EQ(sends_of(p), std::vector<Sends>(5)) << "without places there are none";
+    const int places[] = {1, 2, 2, 3, 2};
+    for (size_t t = 0; t < p.tasks.size(); ++t) p.tasks[t].place = places[t];
+    const std::vector<Sends> expected = {
+        {{1, 2, 1, false}, {1, 3, 3, false}}, {}, {}, {{1, 2, 4, false}}, {{2, 1, 0, true}}};
+    EXPECT_EQ(sends_of(p), expected);
 }
 
 }  // namespace

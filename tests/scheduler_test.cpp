@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "core/random.h"
+#include "core/scheduler.h"
 #include "tests/child.h"
 #include "tests/policies.h"
 #include "tests/tiny_training.h"
@@ -123,6 +124,7 @@ int plain_role(const std::vector<std::string>& arguments) {
         starpu_task* task = starpu_task_create();
         task->cl = &codelet, task->cl_arg = &one, task->cl_arg_size = sizeof one;
         task->priority = one.second == 0 ? 1000 : one.second;
+        task->sched_data = reinterpret_cast<void*>(uintptr_t(one.second));  // the program's own: no address
         if (starpu_task_submit(task) != 0) return 1;
     }
     run.open = true;
@@ -149,6 +151,50 @@ TEST(Plugin, LoadsIntoPlainStarpu) {
             EXPECT_EQ(lines[1], "1000");
             if (policy == "list" && *workers == '1') { EXPECT_EQ(lines[2], "by priority"); }
         }
+}
+
+// Placed tasks with planned times on one worker, numbered by turn. The first waits for this thread; the longer ones
+// must leave it room, and the short one goes. Prints the order in which they ran.
+int turns_role(const std::vector<std::string>&) {
+    const Runtime runtime(with_workers(1));
+    PlainRun run;
+    starpu_codelet codelet{};
+    codelet.cpu_funcs[0] = [](void*[], void* argument) {
+        auto& [of, number] = *static_cast<std::pair<PlainRun*, int>*>(argument);
+        std::lock_guard lock(of->mutex);
+        of->priorities.push_back(number);
+    };
+    constexpr double takes_s[] = {0.01, 1, 1e-6, 1}, starts_s[] = {0, 0.01, 1.01, 1.02};
+    constexpr starpu_tag_t gate = 1, first = 2;
+    std::vector<std::pair<PlainRun*, int>> arguments;
+    for (int i = 0; i < 4; ++i) arguments.emplace_back(&run, i);
+    std::vector<TaskHint> hints(4);
+    for (int i = 0; i < 4; ++i) {
+        hints[size_t(i)] = {.node = 0, .starts_s = starts_s[i], .takes_s = takes_s[i], .step_s = 2.02};
+        starpu_task* task = starpu_task_create();
+        task->cl = &codelet, task->cl_arg = &arguments[size_t(i)], task->cl_arg_size = sizeof arguments[0];
+        task->priority = -i, hints[size_t(i)].attach_to(task);
+        if (i == 0) {
+            task->use_tag = 1, task->tag_id = first;
+            starpu_tag_declare_deps(first, 1, gate);
+        }
+        if (starpu_task_submit(task) != 0) return 1;
+    }
+    const auto ran = [&] {
+        std::lock_guard lock(run.mutex);
+        return run.priorities.size();
+    };
+    for (int ms = 0; ms < 5000 && ran() == 0; ++ms) usleep(1000);
+    usleep(50000);  // for more to go wrongly
+    starpu_tag_notify_from_apps(gate);
+    starpu_task_wait_for_all();
+    for (int number : run.priorities) std::printf("%d\n", number);
+    return 0;
+}
+TEST(Turns, ALongTaskLeavesRoomForOneBeforeIt) {
+    const Outcome o = run_role("turns", {}, {{"STARPU_SCHED", "list"}});
+    EXPECT_EQ(o.code, 0) << o.all();
+    EXPECT_EQ(lines_of(o.out), (std::vector<std::string>{"2", "0", "1", "3"})) << o.all();
 }
 
 // --- implementations ---------------------------------------------------------------------------------------------
@@ -219,6 +265,7 @@ TEST(Implementations, OneCanBeForced) {
 int main(int argc, char** argv) {
     using namespace tessera;
     const int code = testing_tools::engine_main(
-        argc, argv, {{"train", train_role}, {"plain", plain_role}, {"two_speeds", two_speeds_role}});
+        argc, argv,
+        {{"train", train_role}, {"plain", plain_role}, {"turns", turns_role}, {"two_speeds", two_speeds_role}});
     return code;
 }
