@@ -66,10 +66,15 @@ class Training {
     WorkerClock clock_, spent_;
 };
 
+// With --quiet, too: it says what the results are of.
+Split load(const TrainFlags& f) {
+    Split split = load_data(f.data, f.validation, f.common.seed);
+    if (!split.note.empty()) std::cerr << "data: " << split.note << std::endl;
+    return split;
+}
+
 Training::Training(const TrainFlags& f)
-    : flags_(f),
-      setup_(f, [&] { return load_data(f.data, f.validation, f.common.seed); }),
-      progress_(f.common.quiet, isatty(2)) {
+    : flags_(f), setup_(f, [&] { return load(f); }), progress_(f.common.quiet, isatty(2)) {
     if (!f.checkpoint.empty())
         checkpoint_ = std::make_unique<Checkpoint>(
             executor_, std::vector<const Params*>{&setup_.weights, &setup_.optimizer.state()},

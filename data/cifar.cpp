@@ -51,14 +51,26 @@ static std::vector<fs::path> find_batches(const fs::path& folder, const std::str
     return found;
 }
 
+static std::vector<std::string> missing_batches(const fs::path& folder, const Cifar& kind) {
+    std::vector<std::string> missing;
+    for (int64_t i = 1; i <= kind.batches; ++i)
+        if (const auto name = kind.train_prefix + std::to_string(i) + ".bin"; !fs::exists(folder / name))
+            missing.push_back(name);
+    return missing;
+}
+
 Split load_cifar(const fs::path& folder, const Cifar& kind) {
     const std::string fetch = "tools/get-data " + std::string(kind.name) + " FOLDER fetches it";
     if (!fs::is_directory(folder)) throw Error("'" + folder.string() + "' is not a folder", fetch);
     Split split;
     for (const auto& path : find_batches(folder, kind.train_prefix))
         parse_cifar(read_file(path), path.string(), kind, split.train);
+    split.tests_alone = split.train.count == 0;
+    if (const auto missing = missing_batches(folder, kind); !missing.empty() && !split.tests_alone)
+        split.note = std::to_string(split.train.count) + " training images of " + kind.name + ", not " +
+                     std::to_string(10'000 * kind.batches) + ": '" + folder.string() + "' has no " + join(missing);
     if (const fs::path path = folder / kind.test_file; fs::exists(path))
-        parse_cifar(read_file(path), path.string(), kind, split.train.count > 0 ? split.test : split.train);
+        parse_cifar(read_file(path), path.string(), kind, split.tests_alone ? split.train : split.test);
     if (split.train.count == 0)
         throw Error("'" + folder.string() + "' has neither " + kind.train_prefix + "*.bin nor " + kind.test_file,
                     fetch);

@@ -12,9 +12,10 @@ struct Cifar {
     const char* name;
     int64_t label_bytes, classes;  // the last label byte is the class
     const char *train_prefix, *test_file;
+    int64_t batches;  // published files PREFIX1.bin and so on, of 10,000 training images each; 0: it is one, PREFIX.bin
 };
-inline constexpr Cifar cifar10{"cifar10", 1, 10, "data_batch_", "test_batch.bin"};
-inline constexpr Cifar cifar100{"cifar100", 2, 100, "train", "test.bin"};
+inline constexpr Cifar cifar10{"cifar10", 1, 10, "data_batch_", "test_batch.bin", 5};
+inline constexpr Cifar cifar100{"cifar100", 2, 100, "train", "test.bin", 0};
 
 // Appends the records to `set`, channels last. Throws Error naming `file` for a size that is no whole number of
 // records and for labels outside the classes; `set` is then unchanged.

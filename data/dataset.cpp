@@ -139,7 +139,12 @@ Split load_data(const std::string& source, double validation, uint64_t seed) {
     if (!(validation < 0)) check_fraction(validation);  // before a long read
 
     Split split = kinds[size_t(found - names.begin())].load();
+    const int64_t there = split.train.count;
     hold_out(split, validation >= 0 ? validation : split.separate_test ? 0 : 0.1);
+    if (split.tests_alone)
+        split.note = "'" + argument + "' has no training images of " + kind + ": of its " + std::to_string(there) +
+                     " test images " + std::to_string(split.train.count) + " are trained on, " +
+                     std::to_string(there - split.train.count) + " held out";
     for (const Dataset* part : {&split.train, &split.validation, &split.test})
         if (part == &split.train || part->count > 0) part->check();
     return split;

@@ -28,6 +28,8 @@ struct Dataset {
 struct Split {
     Dataset train, validation, test;  // validation and test may have count 0
     bool separate_test = false;       // the source came with a test set
+    bool tests_alone = false;         // and with nothing else: it is the training data
+    std::string note;                 // a line on what of the source was not there, if training goes on without it
 };
 
 // Cuts the last llround(fraction * count) training samples off, in order: to `validation` with a separate test set,
@@ -37,11 +39,11 @@ void hold_out(Split& split, double fraction);
 // source        training data; test data                                                          held out by default
 // digits[:N]    N (10,000) samples made by make_digits(seed); max(N/5, 100) more                  0
 // mnist:DIR     train-{images,labels}*, t10k-* (IDX, plain or .gz); one alone is training data    0, if alone 0.1
-// cifar10:DIR   data_batch_*.bin; test_batch.bin (likewise)                                       0, if alone 0.1
+// cifar10:DIR   data_batch_*.bin, of 5 as many as there are; test_batch.bin (likewise)            0, if alone 0.1
 // cifar100:DIR  train.bin; test.bin (likewise), fine labels                                       0, if alone 0.1
 // npy:X,Y       X (n, f) or (n, c, h, w), f32, f64 or u8; Y (n), i32, i64 or u8; none             0.1
 // validation < 0 takes the default. Throws UsageError for a source that is not one of these, Error naming the file
-// for data that is missing, damaged or inconsistent.
+// for data that is missing, damaged or inconsistent. Test data alone, or some of the training data, have a `note`.
 Split load_data(const std::string& source, double validation, uint64_t seed);
 
 // The shapes of the same without the data: published counts for mnist, cifar10 and cifar100, for digits what the flag

@@ -100,8 +100,10 @@ static Dataset load_half(const fs::path& folder, const std::string& half) {
 Split load_mnist(const fs::path& folder) {
     if (!fs::is_directory(folder))
         throw Error("'" + folder.string() + "' is not a folder", "tools/get-data mnist FOLDER fetches MNIST");
-    Split split{load_half(folder, "train"), {}, load_half(folder, "t10k"), false};
-    if (split.train.count == 0) std::swap(split.train, split.test);
+    Split split;
+    split.train = load_half(folder, "train"), split.test = load_half(folder, "t10k");
+    split.tests_alone = split.train.count == 0;
+    if (split.tests_alone) std::swap(split.train, split.test);
     split.separate_test = split.test.count > 0;
     if (split.train.count == 0)
         throw Error(

@@ -37,6 +37,9 @@ mnist; { bytes 31 139; zeros 50; } >$images.gz; rm $images; bad "$images.gz" mni
 mnist; rm $images; mkdir $images; bad "$images" mnist:m                                  # a folder in place of the file
 mnist; { bytes 0 0 8 3; be32 4; be32 4; be32 2; zeros 32; } >m/t10k-images-idx3-ubyte; idx_labels 4 >m/t10k-labels-idx1-ubyte
 bad "'m'.*16.*8" mnist:m                                                                 # training and test images differ
+mnist; mv $images m/t10k-images-idx3-ubyte; mv $labels m/t10k-labels-idx1-ubyte           # the test images alone
+expect_ok "$program" train mlp --epochs 1 --batch 4 --hidden 8 --data mnist:m --quiet &&
+  expect "that the test images are trained on is said" grep -qx "data: 'm' has no training images of mnist: of its 40 test images 36 are trained on, 4 held out" err.txt
 mkdir empty; bad "'empty'" mnist:empty; bad "'empty'" cifar10:empty; bad "'empty'" cifar100:empty
 for kind in mnist cifar10 cifar100; do bad "'gone'" $kind:gone; bad "gone.npy" npy:gone.npy,gone.npy; done
 touch file; bad "'file'" mnist:file; bad "'file'" cifar10:file

@@ -22,7 +22,27 @@ TEST_F(Data, MnistOneHalfIsTrainingDataAndLosesItsLastTenth) {
     EXPECT_EQ(split.train.width, 3);
     EXPECT_EQ(split.test.labels[7], 277 % 10);
     EXPECT_EQ(split.test.bytes[6 * 7 + 5], uint8_t(7 * 277 + 5));
-    EXPECT_EQ(load_data("mnist:" + folder.string(), 0, 0).train.count, 300);
+    EXPECT_EQ(split.note,
+              "'" + folder.string() +
+                  "' has no training images of mnist: of its 300 test images 270 are trained on, 30 held out");
+    const Split whole = load_data("mnist:" + folder.string(), 0, 0);
+    EXPECT_EQ(whole.train.count, 300);
+    EXPECT_NE(whole.note.find("300 are trained on, 0 held out"), std::string::npos) << whole.note;
+    put_mnist("train", 50);
+    EXPECT_EQ(load_data("mnist:" + folder.string(), -1, 0).note, "");
+}
+
+TEST_F(Data, CifarSaysWhichOfItsFilesAreNotThere) {
+    const std::string source = "cifar10:" + folder.string();
+    const auto note = [&] { return load_data(source, 0, 0).note; };
+    put("test_batch.bin", cifar_records(4));
+    EXPECT_EQ(note(), "'" + folder.string() +
+                          "' has no training images of cifar10: of its 4 test images 4 are trained on, 0 held out");
+    for (int i : {2, 3, 5}) put("data_batch_" + std::to_string(i) + ".bin", cifar_records(i));
+    EXPECT_EQ(note(), "10 training images of cifar10, not 50000: '" + folder.string() +
+                          "' has no data_batch_1.bin, data_batch_4.bin");
+    for (int i : {1, 4}) put("data_batch_" + std::to_string(i) + ".bin", cifar_records(i));
+    EXPECT_EQ(note(), "");
 }
 
 TEST_F(Data, MnistBothHalvesGiveASeparateTestSet) {
