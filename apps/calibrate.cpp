@@ -158,11 +158,11 @@ using Measure = std::function<CalibrationResult(const Runtime&, const std::vecto
 
 CalibrationResult measure_training(const TrainFlags& f, const Measure& measure) {
     constexpr int64_t samples = 4096;
-    TrainSetup setup(f, [&] { return shape_of_data(f.data, f.validation, samples); });
-    if (setup.held_out().count > 0) setup.trainer.prepare_evaluation(setup.held_out());
+    TrainSetup setup(f, [&] { return shape_of_data(f.data, f.validation.value_or(-1), samples); });
+    if (setup.data.test.count > 0) setup.trainer.prepare_evaluation(setup.data.test);
     std::vector<int64_t> batch(size_t(f.batch));
     int64_t least = std::min(samples, setup.data.train.count);  // evaluation reads the same indices
-    if (setup.held_out().count > 0) least = std::min(least, setup.held_out().count);
+    if (setup.data.test.count > 0) least = std::min(least, setup.data.test.count);
     for (size_t i = 0; i < batch.size(); ++i) batch[i] = int64_t(i * 2654435761u % size_t(least));
     Step step;
     step.batch = batch.data();

@@ -31,7 +31,7 @@ void refuse_values(const TrainFlags& f) {
 
 // Every step that is timed has a full batch.
 Split whole_batches(const TrainFlags& f) {
-    Split data = shape_of_data(f.data, f.validation, 0);
+    Split data = shape_of_data(f.data, f.validation.value_or(-1), 0);
     data.train.count = f.batch * std::max<int64_t>(1, data.train.count / f.batch);
     return data;
 }

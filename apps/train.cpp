@@ -68,7 +68,7 @@ class Training {
 
 // With --quiet, too: it says what the results are of.
 Split load(const TrainFlags& f) {
-    Split split = load_data(f.data, f.validation, f.common.seed);
+    Split split = load_data(f.data, f.validation.value_or(-1), f.common.seed);
     if (!split.note.empty()) std::cerr << "data: " << split.note << std::endl;
     return split;
 }
@@ -167,7 +167,7 @@ void Training::epoch(int64_t number) {
     memory_.sample(executor_);
     const WorkerClock before = counters_.now();
     EpochSummary s;
-    if (setup_.held_out().count > 0) s.test_accuracy = accuracy_ = trainer_.evaluate(setup_.held_out()).accuracy;
+    if (data_.test.count > 0) s.test_accuracy = accuracy_ = trainer_.evaluate(data_.test).accuracy;
     const WorkerClock after = counters_.now();
     for (size_t w = 0; w < after.busy_s.size(); ++w) {  // evaluation is not training
         clock_.busy_s[w] += after.busy_s[w] - before.busy_s[w];
@@ -195,8 +195,8 @@ int Training::run() {
     setup_.write_dag();
     clock_ = counters_.now();
     for (int64_t e = first_step_ / trainer_.steps_per_epoch() + 1; e <= flags_.epochs; ++e) epoch(e);
-    if (train_s_ == 0 && setup_.held_out().count > 0)
-        accuracy_ = trainer_.evaluate(setup_.held_out()).accuracy;  // nothing left to train
+    if (train_s_ == 0 && data_.test.count > 0)
+        accuracy_ = trainer_.evaluate(data_.test).accuracy;  // nothing left to train
     spent_ = counters_.now();
     if (checkpoint_) checkpoint_->wait();
     progress_.finish();

@@ -22,8 +22,9 @@ void add_train_flags(CLI::App& app, TrainFlags& f) {
         ->type_name("KIND:PATH")
         ->capture_default_str()
         ->group("Data");
-    app.add_option("--validation", f.validation,
-                   "Last fraction of the training data, held out; default: the test set, else 0.1")
+    app.add_option(
+           "--validation", f.validation,
+           "Last fraction of the training data, held out in place of a test set; default: the test set, else 0.1")
         ->group("Data");
     app.add_flag("--augment{crop+flip}", f.augment,
                  "Training images shifted by up to an eighth, mirrored at random; --augment=crop shifts only")
@@ -136,8 +137,7 @@ const TrainFlags& checked(const TrainFlags& f) {
     parse_activation(f.activation.value_or(TrainFlags::default_activation));
     if (f.dropout && !(*f.dropout >= 0 && *f.dropout < 1)) throw UsageError("--dropout must be in [0, 1)");
     if (!(f.label_smoothing >= 0 && f.label_smoothing < 1)) throw UsageError("--label-smoothing must be in [0, 1)");
-    if (f.validation != -1 && !(f.validation >= 0 && f.validation < 1))
-        throw UsageError("--validation must be in [0, 1)");
+    if (f.validation && !(*f.validation >= 0 && *f.validation < 1)) throw UsageError("--validation must be in [0, 1)");
     if (f.momentum && f.optimizer.kind != "sgd") throw UsageError("--momentum is for sgd, not for " + f.optimizer.kind);
     const Params no_weights;
     Optimizer(optimizer_options(f), no_weights);  // refuses what it does not take

@@ -18,13 +18,13 @@ struct TrainFlags {
     CommonOptions common;
     std::string network, data = "digits", schedule = "constant", dtype = "f32", augment;
     std::string checkpoint, metrics, plot;
-    double validation = -1, label_smoothing = 0, learning_rate = 0, width = 1;
+    double label_smoothing = 0, learning_rate = 0, width = 1;
     int64_t epochs = 5, batch = 128, tile = 0, every = 0, input = 0;
     int64_t steps = 10;  // of a simulation
     bool resume = false, auxiliary = false;
     std::optional<std::string> hidden, activation;  // of mlp
     static constexpr auto default_hidden = "512,512", default_activation = "relu";
-    std::optional<double> momentum, weight_decay, dropout;
+    std::optional<double> momentum, weight_decay, dropout, validation;
     std::optional<int64_t> schedules;  // that are tried to place tasks; default: as the plan's size allows
     OptimizerOptions optimizer;
 };
@@ -51,7 +51,6 @@ struct TrainSetup {
     Executor executor;
     Trainer trainer;
 
-    const Dataset& held_out() const { return data.test.count > 0 ? data.test : data.validation; }
     std::map<std::string, std::string> facts() const;  // what a checkpoint must agree on with the run that resumes it
     std::vector<const Plan*> plans() const;
     // Says where its tasks run, and `in_company` by which implementation.

@@ -72,8 +72,9 @@ void hold_out(Split& split, double fraction) {
         throw UsageError(split.train.name + ": validation fraction " + std::to_string(fraction) + " of " +
                              std::to_string(count) + " samples leaves none to train on",
                          "take a smaller fraction");
-    (split.separate_test ? split.validation : split.test) = split.train.slice(count - held, count);
+    split.test = split.train.slice(count - held, count);
     split.train = split.train.slice(0, count - held);
+    split.separate_test = false;
 }
 
 static Split load_npy(const std::string& argument) {
@@ -145,7 +146,7 @@ Split load_data(const std::string& source, double validation, uint64_t seed) {
         split.note = "'" + argument + "' has no training images of " + kind + ": of its " + std::to_string(there) +
                      " test images " + std::to_string(split.train.count) + " are trained on, " +
                      std::to_string(there - split.train.count) + " held out";
-    for (const Dataset* part : {&split.train, &split.validation, &split.test})
+    for (const Dataset* part : {&split.train, &split.test})
         if (part == &split.train || part->count > 0) part->check();
     return split;
 }
@@ -182,9 +183,8 @@ Split shape_of_data(const std::string& source, double validation, int64_t most) 
     const int64_t held = validation > 0 ? std::llround(validation * double(p.train)) : 0;
     Split split;
     split.train = made_up(kind, p.train - held, most, p.channels, p.side, p.classes);
-    if (held > 0) split.validation = made_up(kind, held, most, p.channels, p.side, p.classes);
-    split.test = made_up(kind, test, most, p.channels, p.side, p.classes);
-    split.separate_test = true;
+    split.test = made_up(kind, held > 0 ? held : test, most, p.channels, p.side, p.classes);
+    split.separate_test = held == 0;
     return split;
 }
 

@@ -24,16 +24,15 @@ struct Dataset {
     void check() const;
 };
 
-// Without a test set of its own, the data's last part is the test set and `validation` stays empty.
 struct Split {
-    Dataset train, validation, test;  // validation and test may have count 0
-    bool separate_test = false;       // the source came with a test set
-    bool tests_alone = false;         // and with nothing else: it is the training data
-    std::string note;                 // a line on what of the source was not there, if training goes on without it
+    Dataset train, test;         // test: what accuracy is taken on; may have count 0
+    bool separate_test = false;  // `test` came with the source; else it is held out of the training data
+    bool tests_alone = false;    // the source has test data only, which are trained on
+    std::string note;            // a line on what of the source was not there, if training goes on without it
 };
 
-// Cuts the last llround(fraction * count) training samples off, in order: to `validation` with a separate test set,
-// else to `test`. Throws UsageError if fraction is outside [0, 1) or leaves nothing to train on.
+// Cuts the last llround(fraction * count) training samples off, in order; they are the test set, in place of one that
+// came with the source. Throws UsageError if fraction is outside [0, 1) or leaves nothing to train on.
 void hold_out(Split& split, double fraction);
 
 // source        training data; test data                                                          held out by default

@@ -41,6 +41,12 @@ if [ -c /dev/full ]; then
 fi
 code=0; { "${small[@]}" --quiet --json 2>err.txt </dev/null || code=$?; } | head -n 1 >/dev/null || true
 expect "a reader that goes away makes no noise" sh -c '! grep -qiE "terminate|assert" err.txt'
+if expect_ok "${small[@]}" --validation 0.25 --quiet --plot held.svg; then  # of data that have a test set
+  expect "a part that is held out takes the test set's place" grep -qE '^held-out accuracy ' out.txt
+  expect "the picture names it, too" grep -q 'held-out accuracy' held.svg
+fi
+expect_ok "${small[@]}" --validation 0.25 && expect "so does the line of an epoch" grep -qE '^epoch 1/2 .* held-out ' err.txt
+expect_ok "${small[@]}" --validation 0 --quiet && expect "nothing held out: the test set" grep -qE '^test accuracy ' out.txt
 
 # --- files ---
 if expect_ok "${small[@]}" --dag d.dot --dag-stats --plot p.svg --metrics m.jsonl --checkpoint ck --quiet; then

@@ -55,6 +55,7 @@ for flag in epochs batch; do for value in 0 -1 -99999999999 1.5 x '' 99999999999
 for flag in tile every; do for value in -1 1.5 x 99999999999999999999; do bad "--$flag.*'?$value'?" --$flag="$value" --checkpoint c; done; done
 for value in -1 1.5 x; do bad "--seed.*'?$value'?" --seed="$value"; done
 for value in 0 -1 nan inf x 1e999; do bad "--lr.*'?$value'?" --lr="$value"; done
+bad '--validation must be in' --validation=-1
 for value in 1 -0.1 nan inf x 2; do for flag in momentum dropout label-smoothing validation; do bad "--$flag" --$flag="$value"; done; done
 for value in -1 nan x; do for flag in weight-decay clip; do bad "--$flag" --$flag="$value"; done; done
 for value in cosine: cosine:-4 step:x constant:1.5 cosine:99999999999 :; do bad 'schedule' --schedule "$value"; done

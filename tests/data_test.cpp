@@ -17,7 +17,6 @@ TEST_F(Data, MnistOneHalfIsTrainingDataAndLosesItsLastTenth) {
     EXPECT_FALSE(split.separate_test);
     EXPECT_EQ(split.train.count, 270);
     EXPECT_EQ(split.test.count, 30);
-    EXPECT_EQ(split.validation.count, 0);
     EXPECT_EQ(split.train.height, 2);
     EXPECT_EQ(split.train.width, 3);
     EXPECT_EQ(split.test.labels[7], 277 % 10);
@@ -54,9 +53,10 @@ TEST_F(Data, MnistBothHalvesGiveASeparateTestSet) {
     EXPECT_EQ(whole.test.count, 20);
     const Split cut = load_data("mnist:" + folder.string(), 0.25, 0);
     EXPECT_EQ(cut.train.count, 37);  // llround(12.5) = 13 held out
-    EXPECT_EQ(cut.validation.count, 13);
-    EXPECT_EQ(cut.validation.labels[0], 7);
-    EXPECT_EQ(cut.test.count, 20);
+    EXPECT_EQ(cut.test.count, 13);   // in place of the 20
+    EXPECT_EQ(cut.test.labels[0], 7);
+    EXPECT_FALSE(cut.separate_test);
+    EXPECT_TRUE(load_data("mnist:" + folder.string(), 0, 0).separate_test);
 }
 
 TEST_F(Data, CifarIsStoredChannelsLastInBatchOrder) {
@@ -147,7 +147,7 @@ TEST(Digits, AreBalancedReproducibleAndTheirSetsDisjoint) {
     EXPECT_EQ(split.train.count, 600);
     EXPECT_EQ(split.test.count, 120);
     EXPECT_EQ(load_data("digits:5", -1, 7).test.count, 100);
-    EXPECT_EQ(load_data("digits", 0.1, 7).validation.count, 1000);
+    EXPECT_EQ(load_data("digits", 0.1, 7).test.count, 1000);
     for (int64_t i = 0; i < split.test.count; ++i)
         for (int64_t k = 0; k < split.train.count; ++k)
             EXPECT_FALSE(
