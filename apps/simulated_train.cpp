@@ -156,9 +156,9 @@ Command add_train(CLI::App& app) {
         TrainSetup setup(*flags, [&] { return whole_batches(*flags); });
         setup.write_dag();
         const nlohmann::json j = result_of(setup);
-        flags->common.write_trace(setup.trace.get(), setup.plans());
         print(j, setup.models);
         if (flags->common.json) std::cout << j.dump() << std::endl;
+        flags->common.write_trace(setup.trace.get(), setup.plans());  // after the results: it may fail
         return 0;
     };
 }

@@ -200,9 +200,9 @@ int Training::run() {
     spent_ = counters_.now();
     if (checkpoint_) checkpoint_->wait();
     progress_.finish();
+    print_result(train_s_);  // before files that may fail
     flags_.common.write_trace(setup_.trace.get(), setup_.plans());
     draw_curves();
-    print_result(train_s_);
     return 0;
 }
 

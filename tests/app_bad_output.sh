@@ -43,6 +43,16 @@ echo old >target; ln -s target link
 expect_ok "${command[@]}" --metrics link && expect "a link's target is written, the link stays" test -L link -a -s target && expect "the target is new" grep -q loss target
 expect "no temporary file is left" test -z "$(find . -name '*.tmp-*')"
 
+# --- files that fail at the end: the results are there ---
+expect_ok "${command[@]}" --quiet  # StarPU's own files are written without the limit
+for flag in trace plot; do
+  got=0; checks=$((checks + 1))  # at most 32 KiB a file; the signal of a larger one is ignored
+  (trap '' XFSZ; ulimit -f 32; exec "${command[@]}" --batch 1 --epochs 3 --json --$flag large) >out.txt 2>err.txt </dev/null || got=$?
+  [ $got = 1 ] || fail "--$flag beyond the limit: exit $got"
+  expect "--$flag is what could not be written" grep -q "^error: cannot write '.*large'" err.txt
+  expect "the results of training come before --$flag" sh -c 'grep -q "^test accuracy" out.txt && grep -q "^{.*test_accuracy" out.txt'
+done
+
 # --- a full disk: a mount of our own, gone with its namespace ---
 if unshare -m true 2>/dev/null && unshare -m sh -c "mount -t tmpfs -o size=64k none folder" 2>/dev/null; then
   on_disk=(unshare -m bash -c 'mount -t tmpfs -o size=$1 none folder && exec "${@:2}"' _)  # SIZE command...
