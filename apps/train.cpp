@@ -40,6 +40,7 @@ class Training {
     void epoch(int64_t number);
     void take_results();
     std::string epoch_so_far() const;
+    double epoch_mean(double sum) const { return sum / double(std::max<int64_t>(1, epoch_samples_)); }
     void resume_epoch(const std::string& note);
     void resume_curves();
     void draw_curves() const;
@@ -175,8 +176,7 @@ void Training::epoch(int64_t number) {
     }
     s.epoch = number, s.epochs = flags_.epochs;
     s.test_name = data_.separate_test ? "test" : "held-out";
-    const double n = double(std::max<int64_t>(1, epoch_samples_));
-    s.loss = epoch_loss_ / n, s.accuracy = epoch_correct_ / n;
+    s.loss = epoch_mean(epoch_loss_), s.accuracy = epoch_mean(epoch_correct_);
     s.samples_per_s = double(epoch_samples_ - samples_before) / seconds,
     s.gflops = (flops_ - flops_before) / seconds * 1e-9, s.seconds = seconds;
     progress_.line(s);
@@ -273,7 +273,8 @@ void Training::print_result(double seconds) {
     if (std::isfinite(accuracy_)) j["test_accuracy"] = accuracy_;
     if (steps > 0) {
         j["samples_per_s"] = double(samples_) / seconds, j["gflops"] = flops_ / seconds * 1e-9;
-        j["train_loss"] = last_loss_, j["efficiency"] = efficiency, j["bound"] = bound_s, j["bound_kind"] = bound.kind;
+        j["train_loss"] = epoch_mean(epoch_loss_);  // of the last epoch
+        j["efficiency"] = efficiency, j["bound"] = bound_s, j["bound_kind"] = bound.kind;
     }
     std::cout << j.dump() << std::endl;
 }

@@ -41,6 +41,9 @@ if [ -c /dev/full ]; then
 fi
 code=0; { "${small[@]}" --quiet --json 2>err.txt </dev/null || code=$?; } | head -n 1 >/dev/null || true
 expect "a reader that goes away makes no noise" sh -c '! grep -qiE "terminate|assert" err.txt'
+if expect_ok "${small[@]}" --json --quiet --metrics two.jsonl; then
+  expect "train_loss is the same in --json and --metrics" test "$(json_value train_loss out.txt)" = "$(json_value train_loss two.jsonl)"
+fi
 if expect_ok "${small[@]}" --validation 0.25 --quiet --plot held.svg; then  # of data that have a test set
   expect "a part that is held out takes the test set's place" grep -qE '^held-out accuracy ' out.txt
   expect "the picture names it, too" grep -q 'held-out accuracy' held.svg
