@@ -156,8 +156,10 @@ void note_machine(MachineFacts& facts, Peaks peaks, bool reset) {
 
 using Measure = std::function<CalibrationResult(const Runtime&, const std::vector<const Plan*>&, const Step&)>;
 
-CalibrationResult measure_training(const TrainFlags& f, const Measure& measure) {
+CalibrationResult measure_training(TrainFlags f, const Measure& measure) {
     constexpr int64_t samples = 4096;
+    f.checkpoint.clear(), f.metrics.clear(), f.plot.clear();  // nothing is trained
+    f.resume = false, f.every = 0;
     TrainSetup setup(f, [&] { return shape_of_data(f.data, f.validation.value_or(-1), samples); });
     if (setup.data.test.count > 0) setup.trainer.prepare_evaluation(setup.data.test);
     std::vector<int64_t> batch(size_t(f.batch));

@@ -156,13 +156,21 @@ static std::filesystem::path real_path(const std::string& file) {
     return failure ? std::filesystem::path(file) : path;
 }
 
-void CommonOptions::check_outputs(const std::vector<std::string>& further) const {
+void CommonOptions::check_outputs(const std::vector<std::string>& further,
+                                  const std::vector<std::string>& inputs) const {
     std::vector<std::string> files = {dag, trace, gantt};
     files.insert(files.end(), further.begin(), further.end());
-    std::set<std::filesystem::path> seen;
-    for (const std::string& file : files)
-        if (!file.empty() && !seen.insert(real_path(file)).second)
+    std::set<std::filesystem::path> seen, read;
+    for (const std::string& file : inputs) read.insert(real_path(file));
+    for (const std::string& file : files) {
+        if (file.empty()) continue;
+        const auto path = real_path(file);
+        if (read.contains(path))
+            throw UsageError("an output is to be written to '" + file + "', which this run reads",
+                             "give it a file of its own");
+        if (!seen.insert(path).second)
             throw UsageError("two outputs are to be written to '" + file + "'", "give each a file of its own");
+    }
     if (!dag.empty()) require_writable(dag, "--dag");
     if (!trace.empty()) require_writable(trace, "--trace");
     if (!gantt.empty()) require_writable(gantt, "--gantt");

@@ -78,8 +78,8 @@ Training::Training(const TrainFlags& f)
     : flags_(f), setup_(f, [&] { return load(f); }), progress_(f.common.quiet, isatty(2)) {
     if (!f.checkpoint.empty())
         checkpoint_ = std::make_unique<Checkpoint>(
-            executor_, std::vector<const Params*>{&setup_.weights, &setup_.optimizer.state()},
-            std::filesystem::path(f.checkpoint) / "checkpoint.safetensors", setup_.facts());
+            executor_, std::vector<const Params*>{&setup_.weights, &setup_.optimizer.state()}, checkpoint_file(f),
+            setup_.facts());
     if (f.resume && checkpoint_->exists()) {
         const Checkpoint::Found found = checkpoint_->load();
         first_step_ = found.step;

@@ -130,6 +130,18 @@ OptimizerOptions optimizer_options(const TrainFlags& f) {
     return o;
 }
 
+void check_outputs(const TrainFlags& f) {
+    if (!f.checkpoint.empty()) {  // first: others may lie in the folder
+        std::error_code failure;
+        std::filesystem::create_directories(f.checkpoint, failure);
+        if (failure) throw Error("--checkpoint: cannot make the folder '" + f.checkpoint + "': " + failure.message());
+        require_writable(checkpoint_file(f), "--checkpoint");
+    }
+    if (!f.plot.empty()) require_writable(f.plot, "--plot");
+    f.common.check_outputs({f.plot, f.metrics, checkpoint_file(f)}, files_of_data(f.data));
+    if (!f.metrics.empty()) require_writable(f.metrics, "--metrics");
+}
+
 // Everything that can be found wrong without a runtime is found before one is started.
 const TrainFlags& checked(const TrainFlags& f) {
     parse_dtype(f.dtype), parse_schedule(f.schedule), augmentation(f, 1);
@@ -151,15 +163,7 @@ const TrainFlags& checked(const TrainFlags& f) {
     refuse("--activation", f.activation && f.network != "mlp", "for mlp");
     refuse("--input", f.input > 0 && !takes_images, "for networks of images");
     refuse("--augment", !f.augment.empty() && !takes_images, "for networks of images");
-    if (!f.plot.empty()) require_writable(f.plot, "--plot");
-    f.common.check_outputs({f.plot, f.metrics});
-    if (!f.metrics.empty()) require_writable(f.metrics, "--metrics");
-    if (!f.checkpoint.empty()) {
-        std::error_code failure;
-        std::filesystem::create_directories(f.checkpoint, failure);
-        if (failure) throw Error("--checkpoint: cannot make the folder '" + f.checkpoint + "': " + failure.message());
-        require_writable(std::filesystem::path(f.checkpoint) / "checkpoint.safetensors", "--checkpoint");
-    }
+    check_outputs(f);
     return f;
 }
 
@@ -217,6 +221,10 @@ ExecutorOptions executor_options(TrainSetup& s) {
 }
 
 }  // namespace
+
+std::string checkpoint_file(const TrainFlags& f) {
+    return f.checkpoint.empty() ? "" : (std::filesystem::path(f.checkpoint) / "checkpoint.safetensors").string();
+}
 
 int64_t serial_batch_tile(const TrainFlags& f, const Runtime& runtime) {
     const bool images = architecture(f.network).image != Extent2d(1);

@@ -30,6 +30,8 @@ struct TrainFlags {
 };
 void add_train_flags(CLI::App&, TrainFlags&);
 
+std::string checkpoint_file(const TrainFlags&);  // empty without --checkpoint
+
 // The tile of a batch that gives every worker one part of each op.
 int64_t serial_batch_tile(const TrainFlags&, const Runtime&);
 

@@ -41,7 +41,8 @@ void parse_cifar(std::span<const uint8_t> bytes, const std::string& file, const 
 // Files PREFIX*.bin of a folder, in the order of their numbers (batch_2 before batch_10).
 static std::vector<fs::path> find_batches(const fs::path& folder, const std::string& prefix) {
     std::vector<fs::path> found;
-    for (const auto& entry : fs::directory_iterator(folder))
+    std::error_code failure;  // without the folder there are none
+    for (const auto& entry : fs::directory_iterator(folder, failure))
         if (entry.path().filename().string().rfind(prefix, 0) == 0 && entry.path().extension() == ".bin")
             found.push_back(entry.path());
     std::sort(found.begin(), found.end(), [](const fs::path& a, const fs::path& b) {
@@ -57,6 +58,13 @@ static std::vector<std::string> missing_batches(const fs::path& folder, const Ci
         if (const auto name = kind.train_prefix + std::to_string(i) + ".bin"; !fs::exists(folder / name))
             missing.push_back(name);
     return missing;
+}
+
+std::vector<std::string> cifar_files(const fs::path& folder, const Cifar& kind) {
+    std::vector<std::string> files;
+    for (const auto& path : find_batches(folder, kind.train_prefix)) files.push_back(path.string());
+    files.push_back((folder / kind.test_file).string());
+    return files;
 }
 
 Split load_cifar(const fs::path& folder, const Cifar& kind) {

@@ -23,5 +23,6 @@ void parse_cifar(std::span<const uint8_t> bytes, const std::string& file, const 
 
 // What is there of training batches (sorted) and test batch in `folder`; see load_data.
 Split load_cifar(const std::filesystem::path& folder, const Cifar& kind);
+std::vector<std::string> cifar_files(const std::filesystem::path& folder, const Cifar& kind);
 
 }  // namespace tessera

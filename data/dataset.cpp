@@ -115,6 +115,16 @@ static std::pair<std::string, std::string> parts_of(const std::string& source) {
     return {source.substr(0, colon), source.substr(std::min(colon + 1, source.size()))};
 }
 
+std::vector<std::string> files_of_data(const std::string& source) {
+    const auto [kind, argument] = parts_of(source);
+    if (kind == "mnist") return mnist_files(argument);
+    if (kind == "cifar10") return cifar_files(argument, cifar10);
+    if (kind == "cifar100") return cifar_files(argument, cifar100);
+    if (kind != "npy") return {};
+    const size_t comma = std::min(argument.find(','), argument.size());
+    return {argument.substr(0, comma), argument.substr(std::min(comma + 1, argument.size()))};
+}
+
 Split load_data(const std::string& source, double validation, uint64_t seed) {
     const auto parts = parts_of(source);
     const std::string &kind = parts.first, &argument = parts.second;

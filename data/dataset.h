@@ -45,6 +45,9 @@ void hold_out(Split& split, double fraction);
 // for data that is missing, damaged or inconsistent. Test data alone, or some of the training data, have a `note`.
 Split load_data(const std::string& source, double validation, uint64_t seed);
 
+// The files that load_data would read, as far as they are there. Throws nothing for a source that is none.
+std::vector<std::string> files_of_data(const std::string& source);
+
 // The shapes of the same without the data: published counts for mnist, cifar10 and cifar100, for digits what the flag
 // says; an npy pair is read. `count` is that of the source, but contents, made up from the seed, are there for the
 // first min(count, most) samples only. For simulation (most = 0) and calibration.

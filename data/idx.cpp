@@ -97,6 +97,15 @@ static Dataset load_half(const fs::path& folder, const std::string& half) {
     return parse_mnist(image_bytes, images.string(), label_bytes, labels.string());
 }
 
+std::vector<std::string> mnist_files(const fs::path& folder) {
+    std::vector<std::string> files;
+    for (const char* half : {"train", "t10k"})
+        for (const auto& file :
+             {find_idx(folder, half + std::string("-images"), 3), find_idx(folder, half + std::string("-labels"), 1)})
+            if (!file.empty()) files.push_back(file.string());
+    return files;
+}
+
 Split load_mnist(const fs::path& folder) {
     if (!fs::is_directory(folder))
         throw Error("'" + folder.string() + "' is not a folder", "tools/get-data mnist FOLDER fetches MNIST");

@@ -22,5 +22,6 @@ Dataset parse_mnist(std::span<const uint8_t> images, const std::string& images_f
 
 // What is there of train-* and t10k-* in `folder`; see load_data.
 Split load_mnist(const std::filesystem::path& folder);
+std::vector<std::string> mnist_files(const std::filesystem::path& folder);
 
 }  // namespace tessera

@@ -17,6 +17,20 @@ for flag in metrics plot dag; do
 done
 expect_error 2 "two outputs .*'./x.svg'" "${command[@]}" --gantt x.svg --plot ./x.svg
 expect_error 2 "two outputs .*'x'" "${command[@]}" --metrics x --dag x
+expect_error 2 "two outputs .*'ck/checkpoint.safetensors'" "${command[@]}" --checkpoint ck --plot ck/checkpoint.safetensors
+rm -rf ck; expect_ok "${command[@]}" --checkpoint ck --metrics ck/m.jsonl && expect "a file in the checkpoint's new folder is written" test -s ck/m.jsonl
+rm -rf ck; expect_ok "$program" calibrate train mlp --data digits:200 --batch 50 --hidden 16 --quiet --checkpoint ck --resume --metrics m &&
+  expect "calibrate leaves what training would write alone" test ! -e ck -a ! -e m
+npy() { printf '\223NUMPY\001\000\166\000%-117s\n' "{'descr': '|u1', 'fortran_order': False, 'shape': $1, }"; head -c "$2" /dev/zero; }
+npy '(20, 3)' 60 >x.npy; npy '(20,)' 20 >y.npy; ln -s x.npy x.link; sha256sum x.npy y.npy >sums
+on_npy=("$program" train mlp --data npy:x.npy,y.npy --batch 5 --epochs 1 --hidden 4 --quiet)
+expect_ok "${on_npy[@]}" --metrics other.npy
+for flag in metrics plot dag gantt trace; do
+  for file in x.npy ./y.npy x.link; do expect_error 2 "'$file', which this run reads" "${on_npy[@]}" --$flag $file; done
+done
+mkdir half; cp x.npy half/t10k-images-idx3-ubyte
+expect_error 2 "'half/t10k-images-idx3-ubyte', which this run reads" "${command[@]}" --data mnist:half --metrics half/t10k-images-idx3-ubyte
+expect "the files that were read are as before" sha256sum --quiet -c sums
 bad "'file'" --checkpoint file
 bad "'file/x'" --checkpoint file/x
 mkdir -p ck/checkpoint.safetensors; bad "checkpoint.safetensors'" --checkpoint ck; rm -rf ck
