@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cmath>
 #include <iostream>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "apps/metrics.h"
@@ -103,12 +104,21 @@ std::string Training::epoch_so_far() const {
 }
 
 void Training::resume_epoch(const std::string& note) {
-    if (first_step_ % trainer_.steps_per_epoch() == 0) return;
+    const int64_t steps = first_step_ % trainer_.steps_per_epoch(), samples = steps * flags_.batch;
+    if (steps == 0) return;
     const auto j = nlohmann::json::parse(note, nullptr, false);
-    const auto has = [&](const char* key) { return j.is_object() && j.contains(key) && j[key].is_number(); };
-    if (!has("loss") || !has("correct") || !has("samples"))
-        throw Error("checkpoint '" + checkpoint_->file().string() + "' does not say what its epoch had come to");
-    epoch_loss_ = j["loss"], epoch_correct_ = j["correct"], epoch_samples_ = j["samples"];
+    const auto number = [&](const char* key, double least, double most) {
+        const double x = j.is_object() && j.contains(key) && j[key].is_number() ? j[key].get<double>() : NAN;
+        if (!(x >= least && x <= most))
+            throw Error("checkpoint '" + checkpoint_->file().string() +
+                        "' does not say what its epoch had come to: " + std::to_string(samples) +
+                        " samples, of which it notes " + (note.empty() ? "nothing" : quoted(note)));
+        return x;
+    };
+    const double most_loss = double(samples) * std::numeric_limits<float>::max();
+    epoch_loss_ = number("loss", -most_loss, most_loss);
+    epoch_correct_ = number("correct", 0, double(samples));
+    epoch_samples_ = int64_t(number("samples", double(samples), double(samples)));
 }
 
 // What the run before wrote down belongs into the picture of the whole.

@@ -268,7 +268,9 @@ std::vector<const Plan*> TrainSetup::plans() const {
     return all;
 }
 
-std::map<std::string, std::string> TrainSetup::facts() const {
+Checkpoint::Facts TrainSetup::facts() const {
+    std::ostringstream hash;
+    hash << std::hex << data.train.hash();
     const auto number = [](double x) { return nlohmann::json(x).dump(); };
     const auto& o = optimizer.options();
     // A constant rate may go on for more epochs; the other schedules depend on the end.
@@ -294,7 +296,8 @@ std::map<std::string, std::string> TrainSetup::facts() const {
         {"clip", number(o.clip)},
         {"label_smoothing", number(flags.label_smoothing)},
         {"schedule", constant ? flags.schedule : flags.schedule + " over " + std::to_string(flags.epochs) + " epochs"},
-        {"seed", std::to_string(flags.common.seed)}};
+        {"seed", std::to_string(flags.common.seed)},
+        {"data_hash", hash.str()}};  // digits follow the seed
 }
 
 }  // namespace tessera

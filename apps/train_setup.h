@@ -8,6 +8,7 @@
 #include "apps/options.h"
 #include "core/trace.h"
 #include "data/dataset.h"
+#include "graphs/checkpoint.h"
 #include "graphs/trainer.h"
 #include "models/corun.h"
 #include "models/estimate.h"
@@ -53,7 +54,7 @@ struct TrainSetup {
     Executor executor;
     Trainer trainer;
 
-    std::map<std::string, std::string> facts() const;  // what a checkpoint must agree on with the run that resumes it
+    Checkpoint::Facts facts() const;  // what a checkpoint must agree on with the run that resumes it
     std::vector<const Plan*> plans() const;
     // Says where its tasks run, and `in_company` by which implementation.
     void plan(Plan&, bool in_company = true);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 
 namespace tessera {
@@ -42,6 +43,13 @@ std::string suggestion(std::string_view word, const std::vector<std::string>& kn
 std::string suggestion_or_list(std::string_view word, const std::vector<std::string>& known) {
     const std::string close = suggestion(word, known);
     return close.empty() ? "known: " + join(known, ", ") : close;
+}
+
+std::string quoted(std::string_view text, size_t limit) {
+    std::string shown(text.substr(0, limit));
+    for (char& c : shown)
+        if (uint8_t(c) < 0x20 || c == 0x7f) c = '?';
+    return "'" + shown + (text.size() > limit ? "...'" : "'");
 }
 
 std::string join(const std::vector<std::string>& words, std::string_view separator) {

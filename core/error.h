@@ -34,6 +34,9 @@ void check_starpu(int code, std::string_view call, const std::string& hint = {})
 std::string suggestion(std::string_view word, const std::vector<std::string>& known);
 std::string suggestion_or_list(std::string_view word, const std::vector<std::string>& known);  // else "known: a, b"
 
+// A name or value from a file, fit for one line of a message: in quotes, shortened, control characters as '?'.
+std::string quoted(std::string_view text, size_t limit = 80);
+
 // Joins with ", ".
 std::string join(const std::vector<std::string>& words, std::string_view separator = ", ");
 

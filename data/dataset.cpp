@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <map>
 
@@ -30,6 +31,22 @@ Dataset Dataset::slice(int64_t first, int64_t last) const {
     part.labels = cut(labels, 1);
     return part;
 }
+
+template <class T>
+static uint64_t mixed(uint64_t hash, const std::vector<T>& values) {
+    const auto* at = reinterpret_cast<const char*>(values.data());
+    uint64_t word = values.size();
+    const auto mix = [&] { hash = (hash ^ word) * 0x9e3779b97f4a7c15u, hash ^= hash >> 32; };
+    mix();
+    for (size_t left = values.size() * sizeof(T), n; left > 0; left -= n, at += n) {
+        n = std::min(left, sizeof word), word = 0;
+        std::memcpy(&word, at, n);
+        mix();
+    }
+    return hash;
+}
+
+uint64_t Dataset::hash() const { return mixed(mixed(mixed(0, bytes), values), labels); }
 
 void Dataset::check() const {
     const auto require = [&](bool ok, const std::string& what) {

@@ -1,12 +1,13 @@
 #include "graphs/checkpoint.h"
 
+#include <algorithm>
+
 #include "codelets/ops.h"
 #include "core/error.h"
 
 namespace tessera {
 
-Checkpoint::Checkpoint(Executor& executor, std::vector<const Params*> all, std::filesystem::path file,
-                       std::map<std::string, std::string> facts)
+Checkpoint::Checkpoint(Executor& executor, std::vector<const Params*> all, std::filesystem::path file, Facts facts)
     : executor_(executor), file_(std::move(file)), facts_(std::move(facts)) {
     for (const Params* params : all)
         for (const auto& p : *params) params_.push_back(p.get());
@@ -37,7 +38,7 @@ void Checkpoint::wait() {
 }
 
 void Checkpoint::write(int64_t step, const std::string& note, int64_t failures_before) {
-    auto metadata = facts_;
+    std::map<std::string, std::string> metadata(facts_.begin(), facts_.end());
     metadata["step"] = std::to_string(step);
     if (!note.empty()) metadata["note"] = note;
     std::vector<TensorRecord> records;
@@ -61,16 +62,25 @@ static std::string shape_text(const std::vector<int64_t>& shape) {
     return "[" + join(extents, " x ") + "]";
 }
 
+// A value as it stands in a file, which may be anybody's.
+static std::string as_one_line(const std::string& value) {
+    const auto plain = [](char c) { return c >= ' ' && c <= '~'; };
+    return value.size() <= 80 && std::all_of(value.begin(), value.end(), plain) ? value : quoted(value);
+}
+
 Checkpoint::Found Checkpoint::load() {
     const SafetensorsReader file(file_);
     const std::string name = "checkpoint '" + file_.string() + "'";
     const auto& metadata = file.header().metadata;
     for (const auto& [key, value] : facts_) {
         const auto it = metadata.find(key);
-        const std::string there = it == metadata.end() ? "absent" : it->second;
-        if (there != value)
+        const bool data = key == "data_hash";
+        if (it == metadata.end() && data) continue;  // older files do not say
+        const std::string there = it == metadata.end() ? "absent" : as_one_line(it->second);
+        if (it == metadata.end() || it->second != value)
             throw Error(name + " was made with " + key + " " + there + ", not " + value,
-                        "give the flags it was made with");
+                        data ? "features or labels of the data are others; give those it was made with"
+                             : "give the flags it was made with");
     }
     const auto step = metadata.find("step");
     if (step == metadata.end() || step->second.empty() || step->second.size() > 18 ||

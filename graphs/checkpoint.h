@@ -12,9 +12,10 @@ namespace tessera {
 
 class Checkpoint {
  public:
-    // `facts` describe the run (network, optimizer, seed ...); a checkpoint with other facts is refused.
-    Checkpoint(Executor&, std::vector<const Params*>, std::filesystem::path file,
-               std::map<std::string, std::string> facts);
+    // Names and values that describe the run (network, optimizer, seed ...). A checkpoint with others is refused, and
+    // the first that differs is told.
+    using Facts = std::vector<std::pair<std::string, std::string>>;
+    Checkpoint(Executor&, std::vector<const Params*>, std::filesystem::path file, Facts);
     ~Checkpoint();
 
     // Takes the state as it is after the steps submitted so far, `step` of them. Waits only for an earlier save. `note`
@@ -38,7 +39,7 @@ class Checkpoint {
     std::vector<const Param*> params_, shadows_;
     Params shadow_storage_;
     std::filesystem::path file_;
-    std::map<std::string, std::string> facts_;
+    Facts facts_;
     int plan_ = -1;
     std::future<void> writing_;
 };

@@ -92,6 +92,7 @@ command=("$program" train mlp --data digits:200 --quiet)
 mismatch 'hidden 16.*17' --batch 50 --hidden 17
 mismatch 'hidden 16.*16,16' --batch 50 --hidden 16,16
 mismatch 'optimizer sgd.*adam' --batch 50 --hidden 16 --optimizer adam --lr 0.1
+mismatch 'optimizer sgd.*adam' --batch 50 --hidden 16 --optimizer adam  # whose default rate is another
 mismatch 'batch 50.*40' --batch 40 --hidden 16
 mismatch 'seed 1.*2' --batch 50 --hidden 16 --seed 2
 mismatch 'dtype f32.*f64' --batch 50 --hidden 16 --dtype f64
@@ -100,6 +101,33 @@ mismatch 'activation relu.*tanh' --batch 50 --hidden 16 --activation tanh
 mismatch 'schedule|epochs' --batch 50 --hidden 16 --schedule cosine:2
 command=("$program" train mlp --batch 50 --hidden 16 --quiet); mismatch 'samples 200.*300' --data digits:300
 command=("$program" train mlp --data digits:200 --batch 50 --hidden 16 --quiet)
+
+# --- other values of as many samples ---
+expect_ok "${on_npy[@]}" --checkpoint ckn && cp ckn/checkpoint.safetensors good.npy && cp y.npy y.old
+printf '\001' | dd of=y.npy bs=1 seek=$(($(stat -c %s y.npy) - 5)) conv=notrunc status=none
+expect_error 1 "ckn/checkpoint.safetensors' was made with data_hash [0-9a-f]+, not [0-9a-f]+" "${on_npy[@]}" --epochs 2 --checkpoint ckn --resume
+expect "a hint says that the data are others" grep -q '^hint: .*data' err.txt
+cp y.old y.npy; expect_ok "${on_npy[@]}" --epochs 2 --checkpoint ckn --resume
+
+# --- foreign and older ones ---
+edit() {  # SED-EXPRESSION: good with another header
+  local length; length=$(od -An -tu8 -N8 good | tr -d ' ')
+  head -c $((8 + length)) good | tail -c +9 | sed "$1" >header
+  length=$(stat -c %s header)
+  for byte in 0 8 16 24 32 40 48 56; do printf "\\x$(printf %02x $((length >> byte & 255)))"; done >$ck
+  cat header >>$ck; tail -c +$((9 + $(od -An -tu8 -N8 good | tr -d ' '))) good >>$ck
+}
+note() { edit 's|"step":"4"|"step":"2","note":"'"$(sed 's/"/\\\\"/g' <<<"$1")"'"|'; }
+edit 's|"data_hash":"[0-9a-f]*",||'; not_there=$(grep -c data_hash $ck || true)
+expect "a checkpoint without data_hash" test "$not_there" = 0
+expect_ok "${command[@]}" --epochs 2 --checkpoint ck --resume
+note '{"correct":20,"loss":230,"samples":100}'; expect_ok "${command[@]}" --epochs 2 --checkpoint ck --resume
+for text in '{"correct":20,"loss":230,"samples":-100}' '{"correct":20,"loss":230,"samples":1e300}' '{"correct":20,"loss":1e300,"samples":100}' \
+  '{"correct":101,"loss":230,"samples":100}' '{"correct":-1,"loss":230,"samples":100}' '{"correct":20,"loss":230,"samples":150}' '[1]' ''; do
+  note "$text"; resume "$ck' does not say what its epoch had come to"
+done
+edit 's|"hidden":"16"|"hidden":"1\\u001b[31m\\n6"|'; resume "hidden '1\?.31m\?6', not 16"
+edit 's|"hidden":"16"|"hidden":"'"$(printf 'x%.0s' $(seq 999))"'"|'; resume "hidden 'x{80}...', not 16"
 
 # --- damaged ones ---
 size=$(stat -c %s good)
