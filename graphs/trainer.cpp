@@ -74,7 +74,16 @@ Trainer::Trainer(Executor& executor, const Network& network, const Optimizer& op
     const int64_t last = train.count - (steps_per_epoch_ - 1) * options_.batch;
     if (steps_per_epoch_ > 1 || last == options_.batch)
         training_[options_.batch] = make_plan(source_, options_.batch, true);
-    if (last != options_.batch) training_[last] = make_plan(source_, last, true);
+    if (last == options_.batch) return;
+    try {
+        training_[last] = make_plan(source_, last, true);
+    } catch (const std::invalid_argument& e) {  // that is possible for a full batch
+        if (training_.empty()) throw;
+        throw Error("the last batch of an epoch has " + std::to_string(last) + " of " + std::to_string(train.count) +
+                        " samples (" + std::to_string(train.count) + " mod " + std::to_string(options_.batch) +
+                        "): " + e.what(),
+                    "choose a --batch that leaves another number");
+    }
 }
 
 void Trainer::arrived(int64_t step, double StepResult::*part, double value) {

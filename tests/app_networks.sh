@@ -47,6 +47,8 @@ expect_error 2 "'spin' is neither crop nor flip" "${train[@]}" "${small[@]}" --a
 expect_error 2 'vgg11 has no auxiliary heads' "${train[@]}" vgg11 --data digits:64 --input 32 --auxiliary
 expect_error 2 'no layer that --dropout is for' "${train[@]}" "${small[@]}" --dropout 0.5
 expect_error 1 'images of 28 x 28 cannot become 8 x 8' "${train[@]}" "${small[@]}" --input 8
+expect_error 1 'last batch of an epoch has 1 of 41 samples .41 mod 8.: mobilenet_v2: .*batch_norm' "${train[@]}" mobilenet_v2 --width 0.1 --data digits:41 --batch 8
+expect "the hint is about the batch" grep -qx 'hint: choose a --batch that leaves another number' err.txt
 expect_error 1 'needs a workspace .* TESSERA_WORKSPACE' env TESSERA_WORKSPACE=64 "${train[@]}" "${small[@]}"
 for value in 0 -1 x nan; do expect_error 2 '--width' "${train[@]}" "${plain[@]}" --width "$value"; done
 for value in 0 1 -1 x; do expect_error 2 '--input' "${train[@]}" "${small[@]}" --input "$value"; done
