@@ -4,9 +4,35 @@
 #include <cstring>
 #include <unordered_map>
 
+#include "core/error.h"
+
 namespace tessera {
 
+// Of tiles, and of tasks: some GB in StarPU, and hours.
+static constexpr int64_t most = 10'000'000;
+
+[[noreturn]] static void too_many(const std::string& what, const std::string& where) {
+    throw Error(
+        "one step would be more than " + std::to_string(most) + " " + what + ", the most there may be, with " + where,
+        "choose a larger --tile");
+}
+
+static int64_t count_tiles(const Graph& graph) {
+    int64_t tiles = 0;
+    for (const Value& v : graph.values()) {
+        if (v.is_view()) continue;
+        tiles += v.grid.rows() * v.grid.cols();
+        if (tiles > most) too_many("tiles", "those of " + v.name);
+    }
+    return tiles;
+}
+
+void Lowering::count() {
+    if (++*count_ > most) too_many("tasks", "those of " + (of_->layer.empty() ? "" : of_->layer + ".") + of_->op);
+}
+
 Plan::Plan(const Graph& graph) {
+    const bool many = count_tiles(graph) > most / 100;  // products of fewer tiles cannot be too many
     for (const Value& v : graph.values()) {
         values.push_back({v, v.is_view() ? -1 : int(tiles.size()), false});
         if (v.is_view()) continue;
@@ -27,6 +53,13 @@ Plan::Plan(const Graph& graph) {
         for (const Value::Column& c : values[size_t(id)].columns) keep(c.value);
     }
     const auto needed = graph.needed_nodes();
+    int64_t count = 0;
+    for (size_t i = 0; many && i < graph.nodes().size(); ++i) {
+        const Node& n = graph.nodes()[i];
+        if (!needed[i] || !n.lower) continue;
+        Lowering counting(*this, n, count);
+        n.lower(counting);
+    }
     for (size_t i = 0; i < graph.nodes().size(); ++i) {
         const Node& n = graph.nodes()[i];
         if (!needed[i] || !n.lower) continue;
@@ -72,6 +105,8 @@ const TaskSpec& Plan::largest_task() const {
 int64_t Plan::largest_task_bytes() const { return tasks.empty() ? 0 : task_bytes(*this, largest_task()); }
 
 void Lowering::add(const CodeletInfo& codelet, const void* args, const std::vector<Ref>& refs, const int* counts) {
+    if (count_) return count();
+    if (int64_t(plan_.tasks.size()) == most) too_many("tasks", "those of " + plan_.nodes[size_t(node_)].name());
     TaskSpec task;
     task.codelet = &codelet;
     task.node = node_;

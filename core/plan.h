@@ -55,7 +55,8 @@ struct PlanValue : Value {
 class Plan {
  public:
     Plan() = default;
-    explicit Plan(const Graph&);  // drops nodes that nothing needs
+    // Drops nodes that nothing needs. Throws Error before it takes memory for more than 10^7 tiles or tasks.
+    explicit Plan(const Graph&);
 
     std::vector<PlanNode> nodes;
     std::vector<PlanValue> values;
@@ -90,6 +91,8 @@ class Plan {
 class Lowering {
  public:
     Lowering(Plan& plan, int node) : plan_(plan), node_(node) {}
+    // Counts tasks and makes none.
+    Lowering(Plan& plan, const Node& counted, int64_t& tasks) : plan_(plan), node_(-1), of_(&counted), count_(&tasks) {}
     struct Ref {
         int tile;
         bool first = false, alone = false;
@@ -115,9 +118,12 @@ class Lowering {
     static void append(std::vector<Ref>& to, const Ref& r) { to.push_back(r); }
     static void append(std::vector<Ref>& to, const std::vector<Ref>& r) { to.insert(to.end(), r.begin(), r.end()); }
     void add(const CodeletInfo&, const void* args, const std::vector<Ref>&, const int* counts);
+    void count();
 
     Plan& plan_;
     int node_;
+    const Node* of_ = nullptr;
+    int64_t* count_ = nullptr;
 };
 
 // Throws std::invalid_argument naming the op and its types unless `t` is one of Ts.

@@ -66,6 +66,10 @@ bad '--momentum is for sgd' --optimizer adam --momentum 0.5
 bad '--epochs' --epochs
 expect_error 1 'fc0.weight.*[0-9]{10,}' "$program" train mlp --data digits:200 --hidden 999999999  # 3 TB: not a crash
 
+limit_s=20 expect_error 1 'more than 10000000 tasks.*with those of fc' "$program" train mlp --data digits:200 --tile 1
+limit_s=20 expect_error 1 'more than 10000000 tasks' "$program" gemm --n 400 --tile 1
+limit_s=20 expect_error 1 'more than 10000000 tasks' "$program" bench product --n 400 --tile 1
+
 # --- sizes and combinations ---
 mkdir swap
 for value in 0 -4G 4X 1.5G G '' 99999999999T '4 G'; do

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "codelets/ops.h"
+#include "core/error.h"
 #include "tests/plans_by_hand.h"
 
 namespace tessera {
@@ -44,6 +45,25 @@ TEST(Dependencies, FirstReadersWaitForNothing) {
 
 // 0 -> {1, 2} -> 3
 Plan diamond() { return by_hand(4, {{{0, w}}, {{0, r}, {1, w}}, {{0, r}, {2, w}}, {{1, r}, {2, r}, {3, w}}}); }
+
+// 400^2 tiles in each matrix, 400^3 tasks.
+TEST(Plan, MoreTasksThanThereMayBeAreCountedNotMade) {
+    Graph g;
+    const Shape shape{400, 400};
+    const Grid ones{cut(400, 1), cut(400, 1)};
+    g.keep(gemm(g.value("a", shape, DType::f32, ones), g.value("b", shape, DType::f32, ones)));
+    try {
+        const Plan plan(g);
+        ADD_FAILURE() << plan.tasks.size() << " tasks";
+    } catch (const Error& e) {
+        EXPECT_STREQ(e.what(), "one step would be more than 10000000 tasks, the most there may be, with those of gemm");
+        EXPECT_EQ(e.hint(), "choose a larger --tile");
+    }
+    Graph wide;
+    const Shape large{4000, 4000};
+    wide.keep(relu(wide.value("x", large, DType::f32, {cut(4000, 1), cut(4000, 1)})));
+    EXPECT_THROW(Plan{wide}, Error);
+}
 
 TEST(DagStats, Diamond) {
     const DagStats s = dag_stats(diamond(), {1, 2, 5, 3}, false);
