@@ -36,10 +36,10 @@ void add(std::vector<Piece>& pieces, int rank, std::string_view before, double v
     if (!std::isnan(value)) pieces.push_back({std::string(before) + text + std::string(after), rank});
 }
 
-// Left out where unknown, except the loss: a NaN there is news.
+// Left out where unknown. A loss that is NaN ends a training with an error.
 std::vector<Piece> measures(double loss, double accuracy, double samples_per_s, double gflops) {
     std::vector<Piece> pieces;
-    pieces.push_back({"loss " + loss_text(loss), 1});
+    add(pieces, 1, "loss ", loss, loss_text(loss));
     add(pieces, 3, "accuracy ", accuracy, pad_left(fixed(100 * accuracy, 2), 6), " %");
     add(pieces, 5, "", samples_per_s, pad_left(human_count(samples_per_s), 5), " samples/s");
     const bool tera = gflops >= 9999.5;
@@ -95,7 +95,7 @@ std::string epoch_line(const EpochSummary& s) {
     std::vector<Piece> pieces = measures(s.loss, s.accuracy, s.samples_per_s, s.gflops);
     pieces.insert(pieces.begin(), {"epoch " + of(s.epoch, s.epochs), 0});
     if (!std::isnan(s.test_accuracy)) {
-        const auto at = pieces.begin() + (std::isnan(s.accuracy) ? 2 : 3);
+        const auto at = pieces.begin() + 1 + !std::isnan(s.loss) + !std::isnan(s.accuracy);
         pieces.insert(at, {s.test_name + " " + pad_left(fixed(100 * s.test_accuracy, 2), 6) + " %", 0});
     }
     add(pieces, 0, "", s.seconds, human_seconds(s.seconds));
@@ -140,7 +140,7 @@ void Progress::update(const ProgressState& state) {
         return;
     }
     // One column stays free: a full line would wrap on some terminals, and \r no longer reach its start.
-    out_ << '\r' << progress_line(state, terminal_width() - 1, utf8_) << "\033[K" << std::flush;
+    out_ << '\r' << progress_line(state, std::max<int64_t>(1, terminal_width() - 1), utf8_) << "\033[K" << std::flush;
     drawn_ = true;
 }
 

@@ -167,8 +167,10 @@ void Training::epoch(int64_t number) {
         p.done_steps = done, p.total_steps = trainer_.total_steps();
         p.loss = last_loss_;
         if (epoch_samples_ > 0) p.accuracy = epoch_correct_ / double(epoch_samples_);
-        p.samples_per_s = double(samples_) / spent, p.gflops = flops_ / spent * 1e-9;
-        p.eta_s = spent / double(done - first_step_) * double(p.total_steps - done);
+        if (samples_ > 0) {  // a result has arrived: before, only submission was timed
+            p.samples_per_s = double(samples_) / spent, p.gflops = flops_ / spent * 1e-9;
+            p.eta_s = spent / double(done - first_step_) * double(p.total_steps - done);
+        }
         progress_.update(p);
     }
     trainer_.wait();

@@ -33,6 +33,9 @@ expect_ok "${small[@]}" --quiet && expect "--quiet has an empty stderr" test ! -
 expect "without --json there is no JSON" sh -c '! grep -q "^{" out.txt'
 if command -v script >/dev/null; then  # on a terminal the bar is taken away at the end
   script -qec "$(printf '%q ' "${small[@]}")" /dev/null </dev/null >terminal.txt 2>&1 || fail 'training on a terminal'
+  expect "what is not known yet is left out" sh -c '! grep -qE "nan| 0 samples/s" terminal.txt'
+  script -qec "stty cols 1; $(printf '%q ' "${small[@]}")" /dev/null </dev/null 2>&1 | tr '\r' '\n' >narrow.txt || fail 'training on a narrow terminal'
+  expect "one column is not a line without end" sh -c '! grep -q "epoch.*step" narrow.txt'
   expect "on a terminal both epochs' lines stay" test "$(tr '\r' '\n' <terminal.txt | grep -c 'test ')" -ge 2
 fi
 if [ -c /dev/full ]; then
