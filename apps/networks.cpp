@@ -42,7 +42,9 @@ Maps input_of(Graph& g, const Network& n, int64_t batch) {
 
 Description describe(const std::string& name, const NetworksFlags& f) {
     NetworkOptions o;
-    if (architecture(name).image != Extent2d(1)) o.image = f.input;
+    const bool takes_images = architecture(name).image != Extent2d(1);
+    if (f.input > 0 && !takes_images) throw UsageError("--input is for networks of images, not for " + name);
+    if (takes_images) o.image = f.input;
     o.width = f.width;
     o.auxiliary = f.auxiliary;
     Params weights;

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <fstream>
 #include <iostream>
+#include <limits>
 #include <set>
 
 #include "apps/chrome_trace.h"
@@ -84,7 +85,7 @@ void CommonOptions::add_to(CLI::App& app) {
     const std::string group = "Common";
     app.add_option("--seed", seed, "All random numbers follow from it")
         ->capture_default_str()
-        ->check(whole_number(0))
+        ->check(unsigned_number())
         ->group(group);
     app.add_flag("--deterministic", deterministic, "Same bits under every policy and number of workers; slower")
         ->group(group);
@@ -204,17 +205,23 @@ void CommonOptions::write_dag(const Plan& plan) const {
               << fixed(s.parallelism(), 2) << ", width " << s.width << "\n";
 }
 
-CLI::Validator whole_number(int64_t least) {
+template <class Number>
+static CLI::Validator whole(Number least) {
     return CLI::Validator(
         [least](std::string& text) {
-            int64_t value = 0;
+            Number value = 0;
             const char* end = text.data() + text.size();
             const auto [stop, error] = std::from_chars(text.data(), end, value);
             const bool ok = error == std::errc() && stop == end && value >= least;
-            return ok ? "" : "'" + text + "' is not a whole number of at least " + std::to_string(least);
+            const bool large = error == std::errc::result_out_of_range && text[0] != '-';
+            return ok ? ""
+                      : "'" + text + "' is not a whole number of at least " + std::to_string(least) +
+                            (large ? " and at most " + std::to_string(std::numeric_limits<Number>::max()) : "");
         },
         "");
 }
+CLI::Validator whole_number(int64_t least) { return whole(least); }
+CLI::Validator unsigned_number() { return whole(uint64_t(0)); }
 
 CLI::Validator positive_number() {
     return CLI::Validator(

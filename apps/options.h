@@ -40,6 +40,7 @@ struct CommonOptions {
 
 // What a flag's value must be. CLI11's own checks print 300-digit ranges and let NaN and overflow through.
 CLI::Validator whole_number(int64_t least);
+CLI::Validator unsigned_number();  // of 64 bits
 CLI::Validator positive_number();
 CLI::Validator not_empty();
 

@@ -29,10 +29,10 @@ void refuse_values(const TrainFlags& f) {
         if (given) throw UsageError(std::string(name) + " writes values, and a simulation has none");
 }
 
-// Every step that is timed has a full batch.
+// Every step that is timed has a full batch. Data of less than one are refused, as in training.
 Split whole_batches(const TrainFlags& f) {
     Split data = shape_of_data(f.data, f.validation.value_or(-1), 0);
-    data.train.count = f.batch * std::max<int64_t>(1, data.train.count / f.batch);
+    if (data.train.count >= f.batch) data.train.count -= data.train.count % f.batch;
     return data;
 }
 

@@ -72,7 +72,7 @@ void AtomicFile::commit() {
 }
 
 std::vector<uint8_t> read_file(const fs::path& path, int64_t limit_bytes) {
-    const int d = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    const int d = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe without writers would wait for one
     check_system(d >= 0, "cannot read '" + path.string() + "'");
     struct stat status {};
     const bool regular = fstat(d, &status) == 0 && S_ISREG(status.st_mode);

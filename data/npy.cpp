@@ -24,7 +24,10 @@ constexpr TypeName types[] = {{NpyType::f32, "<f4", 4},
                               {NpyType::i64, "<i8", 8},
                               {NpyType::u8, "|u1", 1}};
 constexpr std::string_view magic = "\x93NUMPY";
-const char* save_again = "save it with numpy.save(file, numpy.ascontiguousarray(array, dtype=numpy.float32))";
+// Features or labels: which of them a file holds is not known here.
+std::string save_as(const std::string& type) {
+    return "save it with numpy.save(file, numpy.ascontiguousarray(array, dtype=numpy." + type + "))";
+}
 
 // The header's dict: three keys, each once, in any order. Accepts no more of Python than numpy writes.
 class HeaderParser {
@@ -78,20 +81,25 @@ class HeaderParser {
     }
     NpyType type() {
         skip_space();
-        if (text_.substr(0, 1) == "[") throw Error("'" + file_ + "': structured types are not read", save_again);
+        if (text_.substr(0, 1) == "[")
+            throw Error("'" + file_ + "': structured types are not read", save_as("float32"));
         std::string name(word().substr(0, 20));
         for (const auto& t : types)
             if (t.descr == name) return t.type;
         for (char& c : name)
             if (c < ' ' || c > '~') c = '?';  // the message stays one line
         throw Error("'" + file_ + "': element type '" + name + "' is not read, only <f4, <f8, <i4, <i8 and |u1",
-                    save_again);
+                    name.size() == 3 && std::strchr("biu", name[1])
+                        ? save_as("int32") + "; features need float32 or uint8"
+                        : save_as("float32"));
     }
     void c_order() {
         skip_space();
         const bool fortran = text_.substr(0, 4) == "True";
         if (!fortran && text_.substr(0, 5) != "False") fail("fortran_order is neither True nor False");
-        if (fortran) throw Error("'" + file_ + "': the array is in Fortran order, not C order", save_again);
+        if (fortran)
+            throw Error("'" + file_ + "': the array is in Fortran order, not C order",
+                        "save it with numpy.save(file, numpy.ascontiguousarray(array))");
         text_.remove_prefix(5);
     }
     std::vector<int64_t> shape() {

@@ -15,7 +15,7 @@ Optimizer::Optimizer(OptimizerOptions options, const Params& weights) : options_
     if (!(o.momentum >= 0 && o.momentum < 1)) throw UsageError("--momentum must be in [0, 1)");
     if (!(o.weight_decay >= 0 && std::isfinite(o.weight_decay)))
         throw UsageError("--weight-decay must be finite and not negative");
-    if (!(o.clip >= 0 && std::isfinite(o.clip))) throw UsageError("--clip must not be negative");
+    if (!(o.clip >= 0 && std::isfinite(o.clip))) throw UsageError("--clip must be finite and not negative");
     if (o.nesterov && (o.kind != "sgd" || o.momentum == 0)) throw UsageError("--nesterov needs sgd with momentum");
     std::vector<std::string> suffixes;
     if (o.kind == "sgd" && o.momentum > 0) suffixes = {".momentum"};

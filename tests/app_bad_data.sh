@@ -83,6 +83,11 @@ reset; { npy '<i4' '(40,)'; zeros 156; bytes 255 255 255 255; } >y.npy; bad 'y.n
 reset; { npy '<i4' '(40,)'; zeros 156; bytes 255 255 255 127; } >y.npy; bad 'y.npy.*sample 39.*2147483647' npy:x.npy,y.npy
 reset; { npy '<i8' '(40,)'; zeros 312; bytes 0 0 0 0 1 0 0 0; } >y.npy; bad 'y.npy.*sample 39.*4294967296' npy:x.npy,y.npy
 reset; { npy '<f4' '(40,)'; zeros 160; } >y.npy; bad 'y.npy' npy:x.npy,y.npy
+for type in '|b1' '<u2'; do  # the hint is one for labels
+  reset; { npy "$type" '(40,)'; zeros $((40 * ${type: -1})); } >y.npy; bad 'y.npy.*element type' npy:x.npy,y.npy
+  expect "the hint for labels of type $type names int32" grep -q '^hint: .*dtype=numpy.int32' err.txt
+done
+reset; mkfifo pipe; limit_s=10 bad "'pipe': not a regular file" npy:pipe,y.npy
 reset; { npy '<i4' '(40, 1)'; zeros 160; } >y.npy; bad 'y.npy.*rank' npy:x.npy,y.npy
 reset; bad 'x.npy' npy:x.npy,x.npy
 

@@ -17,6 +17,7 @@ if expect_ok "$program" networks googlenet --input 32 --batch 2 --json; then
   expect "JSON is an array" grep -qE '^\[\{.*\}\]$' out.txt
   expect "a training step is wider than a forward pass" is_true "$(grep -oE '"parallelism":[0-9.]+' out.txt | cut -d: -f2 | paste -sd' ' | awk '{ print ($2 > $1) ? 1 : 0 }') == 1"
 fi
+expect_error 2 '--input is for networks of images, not for mlp' "$program" networks mlp --input 5
 expect_error 2 "unknown network 'googelnet'" "$program" networks googelnet
 expect "a suggestion is made" grep -q "did you mean 'googlenet'" err.txt
 

@@ -107,6 +107,7 @@ expect_error 2 "'--nope'" "${sirocco[@]}" -- "${small[@]}" --nope
 expect_error 2 "did you mean 'train'" "${sirocco[@]}" -- trian mlp
 expect_error 2 "'mpl'" "${sirocco[@]}" -- train mpl
 for value in 0 x 1.5; do expect_error 2 "--batch" "${sirocco[@]}" -- train mlp --batch $value; done
+expect_error 1 'batch of 20000 is larger than the training data .10000' "${sirocco[@]}" -- train mlp --batch 20000
 expect_error 2 "--steps" "${sirocco[@]}" -- "${small[@]}" --steps 0
 expect_error 2 'dmdass' env STARPU_SCHED=dmdass "${sirocco[@]}" -- "${small[@]}"
 expect_error 2 "TESSERA_NOPE" env TESSERA_NOPE=1 "${sirocco[@]}" -- "${small[@]}"

@@ -54,6 +54,9 @@ done
 for flag in epochs batch; do for value in 0 -1 -99999999999 1.5 x '' 99999999999999999999 1e3 nan 0x10; do bad "--$flag.*'?$value'?" --$flag="$value"; done; done
 for flag in tile every; do for value in -1 1.5 x 99999999999999999999; do bad "--$flag.*'?$value'?" --$flag="$value" --checkpoint c; done; done
 for value in -1 1.5 x; do bad "--seed.*'?$value'?" --seed="$value"; done
+expect_ok train --seed 18446744073709551615
+bad '--seed.* at most 18446744073709551615' --seed 18446744073709551616
+bad '--clip must be finite' --clip nan
 for value in 0 -1 nan inf x 1e999; do bad "--lr.*'?$value'?" --lr="$value"; done
 bad '--validation must be in' --validation=-1
 for value in 1 -0.1 nan inf x 2; do for flag in momentum dropout label-smoothing validation; do bad "--$flag" --$flag="$value"; done; done
