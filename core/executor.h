@@ -86,6 +86,8 @@ class Executor {
     void release(const Param&);  // forgets its storage
     // Waits until the values of a Param lie in host memory and nothing works on them.
     void bring_home(const Param&);
+    // For memory that its owner has changed: only what lies in host memory counts from now on.
+    void changed_at_home(const Param&);
 
     // For those who submit tasks of their own on our tiles.
     starpu_data_handle_t handle(int number, int tile) const {

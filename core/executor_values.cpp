@@ -59,6 +59,11 @@ void Executor::bring_home(const Param& p) {
     if (options_.trace) options_.trace->sample_links(true);
 }
 
+void Executor::changed_at_home(const Param& p) {
+    if (starpu_memory_nodes_get_count() == 1) return;  // there is no other copy
+    for (auto h : storage(p).tiles) Acquired(h, STARPU_RW);
+}
+
 // In place: one host allocation, tiles are views of it. Otherwise StarPU allocates each tile.
 Executor::ParamStorage& Executor::storage(const Param& p) {
     {

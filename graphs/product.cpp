@@ -89,6 +89,10 @@ Product::~Product() {
 
 void Product::submit() {
     if (!executor_) return scale_only();
+    // Since the last time the caller may have changed them, of which StarPU's copies on devices know nothing.
+    if (submitted_)
+        for (const Param* p : {&params_->a, &params_->b, &params_->c}) executor_->changed_at_home(*p);
+    submitted_ = true;
     executor_->submit(0, {});
 }
 

@@ -50,7 +50,7 @@ class Product {
     ~Product();
     Product(const Product&) = delete;
 
-    void submit();                             // returns at once; again after wait()
+    void submit();  // returns at once; again after wait(), between which A, B and C may be changed
     void wait();                               // until C is complete in host memory; throws Error if a task failed
     bool empty() const { return !executor_; }  // nothing to multiply: submit() has scaled C
     const Plan& plan() const { return executor_->plan(0); }
@@ -60,6 +60,7 @@ class Product {
     void scale_only();
     Matrix c_;
     GemmOptions options_;
+    bool submitted_ = false;
     std::unique_ptr<ProductParams> params_;
     std::unique_ptr<Executor> executor_;
 };

@@ -56,6 +56,8 @@ for type in f32 f64 bf16; do
 done
 expect_ok env STARPU_NCPU=1 $(on_gpus 1 "${product[@]}" --ta --tb --alpha -1 --beta 2)
 
+expect_ok $(on_gpus 2 "${product[@]}" --beta 1 --repeat 3)  # C is new each time, where the GPUs have copies
+
 # --- calibration of cores, GPUs, and of pairs side by side ---
 expect_ok env STARPU_NCPU=1 $(on_gpus 1 calibrate "${small[@]:0:12}")
 expect "pairs were measured" grep -qE '^[0-9]+ combinations? measured' out.txt
