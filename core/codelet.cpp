@@ -209,13 +209,34 @@ void run_body(void* cl_arg, void** buffers, bool on_cuda, void (*body)(void** bu
 
 }  // namespace detail
 
+// Some policies count what a worker has done when a task ends, on the worker that ends it: a thread that is none gives
+// the end to the worker of the body, as a task of its own.
+static void end_on_worker(starpu_task* task, int worker) {
+    static starpu_codelet ending = [] {
+        starpu_codelet c{};
+        c.name = "end_task";
+        c.cpu_funcs[0] = [](void**, void* task) { starpu_task_end_dep_release(static_cast<starpu_task*>(task)); };
+        return c;
+    }();
+    starpu_task* end = starpu_task_create();
+    end->cl = &ending, end->cl_arg = task;
+    end->execute_on_a_specific_worker = 1, end->workerid = unsigned(worker);
+    end->priority = task->priority;
+    if (starpu_task_submit(end) == 0) return;
+    end->destroy = 0;
+    starpu_task_destroy(end);
+    starpu_task_end_dep_release(task);
+}
+
 std::function<void(const std::string&)> end_later() {
     starpu_task* task = starpu_task_get_current();
     starpu_task_end_dep_add(task, 1);
-    return [task](const std::string& error) {
+    const bool anywhere = !starpu_sched_ctx_get_sched_policy(task->sched_ctx)->post_exec_hook;
+    return [task, anywhere, worker = starpu_worker_get_id()](const std::string& error) {
         const TaskRun& run = *static_cast<const TaskRun*>(task->cl_arg);
         if (!error.empty()) run.state->run->error.report(detail::where(run) + ": " + error);
-        starpu_task_end_dep_release(task);
+        if (anywhere) starpu_task_end_dep_release(task);
+        else end_on_worker(task, worker);
     };
 }
 

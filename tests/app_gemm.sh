@@ -50,6 +50,9 @@ for shape in "--n 700" "--m 500 --n 300 --k 900 --ta --beta 0.5" "--m 300 --n 70
   expect_ok "${gemm[@]}" $shape --host-memory 2M --swap swap --verify --json &&
     expect "$shape: tiles stay below the limit" test "$(sed -nE '$s/.*"sum":([0-9]+).*/\1/p' out.txt)" -le $((2 << 20))
 done
+for policy in dmda dmdas modular-eager modular-heft pheft heteroprio peager list; do  # those that count ended tasks, too
+  expect_ok env STARPU_SCHED=$policy "${gemm[@]}" --n 300 --tile 64 --host-memory 1M --swap swap --beta 2 --repeat 2 --verify || true
+done
 expect_ok "${gemm[@]}" --n 300 --host-memory 1M --swap swap --beta 2 --repeat 2 --out kept.npy --verify || true
 expect "C that is read and written comes out, too" test "$(stat -c %s kept.npy)" = $((128 + 300 * 300 * 4))
 expect_ok "${gemm[@]}" --n 300 --beta 2 --out memory.npy --tile 100 || true
