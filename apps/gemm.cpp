@@ -90,7 +90,7 @@ void check_gemm_flags(GemmFlags& f) {
     if (f.tile != "auto" && (f.tile.empty() || f.tile.size() > 9 ||
                              f.tile.find_first_not_of("0123456789") != std::string::npos || std::stoll(f.tile) < 1))
         throw UsageError("--tile is a positive number or auto, not '" + f.tile + "'");
-    f.common.check_outputs({f.out});
+    f.common.check_outputs({f.out}, {f.a, f.b}, true);
     const DType dtype = parse_dtype(f.dtype);
     if ((!f.a.empty() || !f.b.empty() || !f.out.empty()) && dtype == DType::bf16)
         throw UsageError(".npy files hold f32 or f64; there is no bf16 in them", "leave out --dtype bf16");
@@ -196,7 +196,7 @@ void measure(Product& product, Trace& trace, GemmRun& r, int64_t repeat, const s
     };
 }
 
-nlohmann::json run_in_memory(const GemmFlags& f, const Runtime& runtime) {
+void run_in_memory(const GemmFlags& f, const Runtime& runtime) {
     const double start = now_s();
     const DType dtype = parse_dtype(f.dtype);
     HostMatrix a("A", f.ta ? f.k : f.m, f.ta ? f.m : f.k, dtype), b("B", f.tb ? f.n : f.k, f.tb ? f.k : f.n, dtype),
@@ -236,19 +236,23 @@ nlohmann::json run_in_memory(const GemmFlags& f, const Runtime& runtime) {
 #ifdef STARPU_SIMGRID
     j["machine"] = machine->name();
 #endif
-    if (out) {
+    GemmEnd end;
+    end.write_out = [&] {
+        if (!out) return;
         out->write(0, 0, f.m, f.n, c.matrix.data, f.n);
         out->finish();
-    }
-    if (f.verify) {
+    };
+    end.verify = [&] {
         CheckedProduct p{f.alpha, a.rows(), f.ta, b.rows(), f.tb, f.beta, {}, c.rows(), dtype, f.compute == "tf32", 1};
         p.times_stored = (f.k + r.tile - 1) / r.tile;
         HostMatrix before("C", f.beta != 0 ? f.m : 0, f.beta != 0 ? f.n : 0, dtype);
         if (f.beta != 0) before.generate(f, 3), p.c0 = before.rows();
-        j["verified"] = verified(p, f);
-    }
-    if (!product.empty()) f.common.write_trace(&trace, {&product.plan()});
-    return j;
+        return verified(p, f);
+    };
+    end.write_pictures = [&] {
+        if (!product.empty()) f.common.write_trace(&trace, {&product.plan()});
+    };
+    end_gemm(f, std::move(j), end);
 }
 
 int run(GemmFlags& f) {
@@ -257,9 +261,8 @@ int run(GemmFlags& f) {
     options.blocked = options.one_size = true;
     options.streamed = !f.common.host_memory.empty();
     const Runtime runtime(options);
-    const nlohmann::json j = options.streamed ? run_gemm_on_disk(f, runtime) : run_in_memory(f, runtime);
-    print_gemm(j);
-    if (f.common.json) std::cout << j.dump() << std::endl;
+    if (options.streamed) run_gemm_on_disk(f, runtime);
+    else run_in_memory(f, runtime);
     return 0;
 }
 

@@ -42,7 +42,6 @@ struct GemmRun {
     std::optional<DiskRun> disk;
 };
 nlohmann::json gemm_result(const GemmFlags&, const Runtime&, const ProductMachine&, const GemmRun&);
-void print_gemm(const nlohmann::json&);
 
 // Element (i, j) of a generated matrix, in [-1, 1), exact in bf16's exponent range: a pure function of --seed. Streams:
 // 1 for A, 2 for B, 3 for C.
@@ -52,7 +51,16 @@ double generated_element(const GemmFlags&, uint64_t stream, int64_t i, int64_t j
 // check; says how. Throws Error if it is wrong.
 std::string verified(const CheckedProduct&, const GemmFlags&);
 
+// What comes after the product is measured, each of which may fail.
+struct GemmEnd {
+    std::function<void()> write_out;
+    std::function<std::string()> verify;
+    std::function<void()> write_pictures;
+};
+// Writes C, verifies it and prints the results, whatever fails; then writes pictures. Throws the first failure.
+void end_gemm(const GemmFlags&, nlohmann::json results, const GemmEnd&);
+
 // With --host-memory and --swap.
-nlohmann::json run_gemm_on_disk(const GemmFlags&, const Runtime&);
+void run_gemm_on_disk(const GemmFlags&, const Runtime&);
 
 }  // namespace tessera

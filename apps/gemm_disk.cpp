@@ -162,7 +162,7 @@ std::string verify(const GemmFlags& f, const StreamedGemm& s, Stores& stores, st
 
 }  // namespace
 
-nlohmann::json run_gemm_on_disk(const GemmFlags& f, const Runtime& runtime) {
+void run_gemm_on_disk(const GemmFlags& f, const Runtime& runtime) {
     const double start = starpu_timing_now();
     const int64_t limit = parse_size(f.common.host_memory, "--host-memory");
     StreamedGemm s = choose_stream(f, runtime, limit);
@@ -199,12 +199,14 @@ nlohmann::json run_gemm_on_disk(const GemmFlags& f, const Runtime& runtime) {
     const double task_s = busiest->cpu.count ? busiest->cpu.sum_s / double(busiest->cpu.count) : NAN;
     const ProductMachine m = product_machine(runtime, nullptr, busiest->cost.flops,
                                              [&](const WorkerInfo& w) { return w.cuda ? NAN : task_s; });
-    nlohmann::json j = gemm_result(f, runtime, m, r);
-    stores.finish();
-    std::unique_ptr<MatrixReader> written;
-    if (f.verify) j["verified"] = verify(f, s, stores, written);
-    f.common.write_trace(&trace, {&executor.plan(0)});
-    return j;
+    GemmEnd end;
+    end.write_out = [&] { stores.finish(); };
+    end.verify = [&] {
+        std::unique_ptr<MatrixReader> written;
+        return verify(f, s, stores, written);
+    };
+    end.write_pictures = [&] { f.common.write_trace(&trace, {&executor.plan(0)}); };
+    end_gemm(f, gemm_result(f, runtime, m, r), end);
 }
 
 }  // namespace tessera

@@ -82,7 +82,7 @@ nlohmann::json gemm_result(const GemmFlags& f, const Runtime& runtime, const Pro
     return j;
 }
 
-void print_gemm(const nlohmann::json& j) {
+static void print_gemm(const nlohmann::json& j) {
     const auto percent = [](const nlohmann::json& x) { return fixed(100 * x.get<double>(), 1) + " %"; };
     const auto extent = [&](const char* key) { return std::to_string(j[key].get<int64_t>()); };
     Table table({"", ""}, false);
@@ -102,7 +102,8 @@ void print_gemm(const nlohmann::json& j) {
                                human_bytes(int64_t(j["disk"]["read_bytes_per_s"].get<double>())) + "/s, " +
                                human_bytes(j["disk"]["written_bytes"].get<int64_t>()) + " written"});
     if (j.contains("rss_bytes")) table.row({"resident memory", human_bytes(j["rss_bytes"].get<int64_t>())});
-    if (j.contains("verified")) table.row({"verified", j["verified"].get<std::string>()});
+    if (j.contains("verified"))
+        table.row({"verified", j["verified"].is_null() ? "no" : j["verified"].get<std::string>()});
     std::cout << table.text() << "\n";
     Table shares({"device", "share"});
     for (const auto& s : j["share"]) shares.row({s["device"].get<std::string>(), percent(s["share"])});
@@ -121,6 +122,25 @@ void print_gemm(const nlohmann::json& j) {
         if (bytes > 0) any = true, memory.row({j["memory_nodes"][n].get<std::string>(), human_bytes(bytes)});
     }
     if (any) std::cout << "\n" << memory.text();
+}
+
+void end_gemm(const GemmFlags& f, nlohmann::json j, const GemmEnd& end) {
+    std::exception_ptr failure;
+    const auto attempt = [&](auto&& what) {
+        if (failure) return;
+        try {
+            what();
+        } catch (...) { failure = std::current_exception(); }
+    };
+    attempt(end.write_out);
+    if (f.verify) {
+        j["verified"] = nullptr;
+        attempt([&] { j["verified"] = end.verify(); });
+    }
+    print_gemm(j);
+    if (f.common.json) std::cout << j.dump() << std::endl;
+    attempt(end.write_pictures);
+    if (failure) std::rethrow_exception(failure);
 }
 
 }  // namespace tessera

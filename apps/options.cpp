@@ -157,21 +157,22 @@ static std::filesystem::path real_path(const std::string& file) {
     return failure ? std::filesystem::path(file) : path;
 }
 
-void CommonOptions::check_outputs(const std::vector<std::string>& further,
-                                  const std::vector<std::string>& inputs) const {
-    std::vector<std::string> files = {dag, trace, gantt};
-    files.insert(files.end(), further.begin(), further.end());
+void CommonOptions::check_outputs(const std::vector<std::string>& further, const std::vector<std::string>& inputs,
+                                  bool may_replace) const {
     std::set<std::filesystem::path> seen, read;
-    for (const std::string& file : inputs) read.insert(real_path(file));
-    for (const std::string& file : files) {
-        if (file.empty()) continue;
+    for (const std::string& file : inputs)
+        if (!file.empty()) read.insert(real_path(file));
+    const auto check = [&](const std::string& file, bool may_be_read) {
+        if (file.empty()) return;
         const auto path = real_path(file);
-        if (read.contains(path))
+        if (!may_be_read && read.contains(path))
             throw UsageError("an output is to be written to '" + file + "', which this run reads",
                              "give it a file of its own");
         if (!seen.insert(path).second)
             throw UsageError("two outputs are to be written to '" + file + "'", "give each a file of its own");
-    }
+    };
+    for (const std::string& file : {dag, trace, gantt}) check(file, false);
+    for (const std::string& file : further) check(file, may_replace);
     if (!dag.empty()) require_writable(dag, "--dag");
     if (!trace.empty()) require_writable(trace, "--trace");
     if (!gantt.empty()) require_writable(gantt, "--gantt");

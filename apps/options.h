@@ -29,8 +29,9 @@ struct CommonOptions {
     ExecutorOptions executor(const Config&, Trace* = nullptr) const;
     std::unique_ptr<Trace> make_trace() const;  // null if nothing wants one: pictures, limits; needs a Runtime
     // Now, not after the run: can the files be written, is each another than `further`, the command's own outputs, and
-    // none of them one that is read?
-    void check_outputs(const std::vector<std::string>& further = {}, const std::vector<std::string>& inputs = {}) const;
+    // is none of them an input, which `further` ones may replace?
+    void check_outputs(const std::vector<std::string>& further = {}, const std::vector<std::string>& inputs = {},
+                       bool may_replace = false) const;
     void write_dag(const Plan&) const;  // --dag, --dag-stats
     void write_trace(const Trace*, const std::vector<const Plan*>&) const;
 

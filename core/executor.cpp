@@ -264,6 +264,7 @@ void Executor::submit_task(Loaded& l, size_t index, const starpu_data_handle_t* 
 }
 
 static void record(Trace& trace, starpu_task* task, int plan, int64_t step) {
+    if (!task->profiling_info) return;  // submitted before profiling was on
     auto& times = *task->profiling_info;
     TaskEvent e;
     e.fetch_us = starpu_timing_timespec_to_us(&times.acquire_data_start_time);
@@ -302,11 +303,8 @@ void Executor::task_finished(void* argument) {
     auto& step = *static_cast<UnfinishedStep*>(argument);
     if (const TaskHint* hint = hint_of(task); hint && hint->goes_home) send_home(task);
     send_on(*step.loaded, task);
-    // A worker's events are written by that worker: not by another, or a thread, that ended its task later (end_later).
-    const int worker = starpu_worker_get_id();
-    if (step.trace && worker >= 0 && task->profiling_info &&
-        task->profiling_info->workerid == worker)  // none: submitted before profiling was on
-        record(*step.trace, task, step.plan, step.number);
+    // A worker's events are written by that worker: not by a thread that ended its task later (end_later).
+    if (step.trace && starpu_worker_get_id() >= 0) record(*step.trace, task, step.plan, step.number);
     if (step.tasks_left.fetch_sub(1) != 1) return;
     InFlight& all = *step.all;  // the step may be gone once its end is seen
     starpu_pthread_mutex_lock(&all.mutex);

@@ -51,7 +51,7 @@ class Product {
     Product(const Product&) = delete;
 
     void submit();  // returns at once; again after wait(), between which A, B and C may be changed
-    void wait();                               // until C is complete in host memory; throws Error if a task failed
+    void wait();    // until C is complete in host memory; throws Error if a task failed
     bool empty() const { return !executor_; }  // nothing to multiply: submit() has scaled C
     const Plan& plan() const { return executor_->plan(0); }
     Executor& executor() { return *executor_; }

@@ -73,6 +73,15 @@ if unshare -m true 2>/dev/null && unshare -m sh -c "mount -t tmpfs -o size=64k n
   expect_error 1 "checkpoint.safetensors.*No space" "${on_disk[@]}" 24k "${command[@]}" --checkpoint folder
   expect_error 1 "No space" "${on_disk[@]}" 4k "$program" train mlp --data digits:200 --hidden 16 --epochs 1 --batch 1 --quiet --metrics folder/m
   expect_error 1 "No space" "${on_disk[@]}" 4k "$program" train mlp --data digits:200 --hidden 16,16,16,16 --epochs 1 --batch 50 --tile 8 --quiet --dag folder/d.dot
+  # The results of a product are there all the same.
+  products() { timeout 60 "${on_disk[@]}" 4k "$program" gemm --n 200 --tile 32 --json --quiet "$@" >out.txt 2>err.txt </dev/null; echo $?; }
+  for flags in "--trace folder/t.json" "--gantt folder/t.svg" "--verify --trace folder/t.json"; do
+    # shellcheck disable=SC2086
+    expect "a product without room for its picture exits 1" test "$(products $flags)" = 1
+    expect "and says so in one line" test -z "$(error_noise err.txt)" -a -n "$(grep "No space" err.txt)"
+    expect "after its results ($flags)" grep -q '^{.*"seconds":' out.txt
+  done
+  expect "a verified one" grep -q '"verified":"every' out.txt
   # The checkpoint of a wider disk survives a save that finds no room; resuming says what it found.
   unshare -m bash -c 'mount -t tmpfs -o size=160k none folder; "$@" --checkpoint folder; sum=$(cksum <folder/checkpoint.safetensors)
     head -c 400k /dev/zero >folder/ballast 2>/dev/null; "$@" --checkpoint folder --seed 2; echo "exit $?"

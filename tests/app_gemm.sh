@@ -44,6 +44,12 @@ expect_error 1 "nodir" "${gemm[@]}" --n 10 --out nodir/c.npy
 expect_error 2 "bf16" "${gemm[@]}" --n 10 --dtype bf16 --out c3.npy
 expect "no output of what failed" test ! -e c3.npy -a -z "$(find . -name '*.tmp-*')"
 
+cp a.npy input.npy
+for flag in --trace --gantt --dag; do expect_error 2 "'./a.npy', which this run reads" "${gemm[@]}" --a a.npy --b b.npy $flag ./a.npy; done
+expect_error 2 "'b.npy', which this run reads" "${gemm[@]}" --a a.npy --b b.npy --trace b.npy
+expect "inputs are as they were" cmp a.npy input.npy
+npy e.npy 20 20; expect_ok "${gemm[@]}" --a e.npy --b e.npy --out e.npy --verify || true  # read before it is replaced
+
 # --- on disk ---
 for shape in "--n 700" "--m 500 --n 300 --k 900 --ta --beta 0.5" "--m 300 --n 700 --k 200 --tb --alpha 2" "--n 600 --dtype f64"; do
   # shellcheck disable=SC2086
