@@ -168,6 +168,7 @@ void measure(Product& product, Trace& trace, GemmRun& r, int64_t repeat, const s
     for (int64_t i = 0; i < repeat; ++i) {
         reset();
         const auto before = trace.link_bytes();
+        const auto totals_before = trace.totals();
         const double begin = now_s();
         product.submit();
         product.wait();
@@ -178,9 +179,11 @@ void measure(Product& product, Trace& trace, GemmRun& r, int64_t repeat, const s
         r.link_bytes.clear();
         for (const auto& [pair, sum] : bytes)
             if (sum > 0) r.link_bytes.push_back({pair.first, pair.second, sum});
+        r.tasks.clear();
+        for (const WorkerTotals& t : trace.totals()) r.tasks.push_back(t.tasks);
+        for (size_t w = 0; w < totals_before.size(); ++w) r.tasks[w] -= totals_before[w].tasks;
     }
     r.peak_memory_bytes = trace.peak_memory_bytes();
-    for (const WorkerTotals& t : trace.totals()) r.tasks.push_back(t.tasks);
 }
 
 // What a task took in this run: on cores as measured, on GPUs as StarPU's model has it by now.
@@ -225,6 +228,7 @@ void run_in_memory(const GemmFlags& f, const Runtime& runtime) {
     Product product(runtime, a.matrix, b.matrix, c.matrix, options);
     if (!product.empty()) f.common.write_dag(product.plan());
     r.setup_seconds = now_s() - start;
+    r.empty = product.empty();
     measure(product, trace, r, f.repeat, [&] {
         if (f.beta != 0) c.generate(f, 3);
     });

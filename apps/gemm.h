@@ -35,10 +35,11 @@ struct DiskRun {
 struct GemmRun {
     std::vector<double> seconds;  // of each repetition
     double setup_seconds = 0;
-    std::vector<std::array<int64_t, 3>> link_bytes;  // of one repetition: from, to, bytes
+    std::vector<std::array<int64_t, 3>> link_bytes;  // of the last repetition: from, to, bytes
     std::vector<int64_t> peak_memory_bytes;
-    std::vector<int64_t> tasks;    // per worker, of all repetitions
+    std::vector<int64_t> tasks;    // per worker, of the same repetition
     int64_t tile = 0, tile_k = 0;  // largest extents of a tile of C, and of one of A and B along k
+    bool empty = false;            // no products: alpha is 0
     std::optional<DiskRun> disk;
 };
 nlohmann::json gemm_result(const GemmFlags&, const Runtime&, const ProductMachine&, const GemmRun&);

@@ -178,7 +178,7 @@ void run_gemm_on_disk(const GemmFlags& f, const Runtime& runtime) {
     gemm_streamed(graph, s);
     executor.load(Plan(graph));
     GemmRun r;
-    r.tile = s.tile_m, r.tile_k = s.tile_k;
+    r.tile = s.tile_m, r.tile_k = s.tile_k, r.empty = f.alpha == 0;
     f.common.write_dag(executor.plan(0));
     r.setup_seconds = (starpu_timing_now() - start) * 1e-6;
     for (int64_t i = 0; i < f.repeat; ++i) {

@@ -12,10 +12,38 @@
 namespace tessera {
 namespace {
 
-// The host as one device, whose memory is the limit, behind one link for both directions: the disk.
-ProductBound disk_bound(const ProductProblem& p, double flops_per_s, const DiskRun& disk) {
-    const ProductDevice host{flops_per_s, disk.limit_bytes, {0}, {0}};
-    return product_bound(p, {host}, {disk.read_bytes_per_s});
+// Part of all tasks that each device ran.
+std::vector<double> shares_of(const Runtime& runtime, const ProductMachine& machine, const GemmRun& run) {
+    const double all = double(std::accumulate(run.tasks.begin(), run.tasks.end(), int64_t(0)));
+    std::vector<double> shares(machine.names.size());
+    if (all == 0) return shares;
+    for (const WorkerInfo& w : runtime.workers())
+        for (size_t d = 0; d < shares.size() && size_t(w.id) < run.tasks.size(); ++d)
+            if (int(w.node) == machine.blocks[d].node) shares[d] += double(run.tasks[size_t(w.id)]) / all;
+    return shares;
+}
+
+// How good it is. Nothing for a product without work: a rate of no flops is none.
+void add_rates(nlohmann::json& j, const ProductProblem& problem, const ProductMachine& machine, const GemmRun& run,
+               const std::vector<double>& shares, double moved_bytes) {
+    for (const char* key : {"gflops", "bound", "bound_kind", "efficiency", "q"}) j[key] = nullptr;
+    if (run.empty) return;
+    const double seconds = j["seconds"];
+    j["gflops"] = problem.flops() / seconds * 1e-9;
+    double speed = 0;
+    for (const ProductDevice& d : machine.devices) speed += d.flops_per_s;
+    // With a disk the host is one device, whose memory is the limit, behind one link for both directions.
+    std::vector<ProductDevice> devices = machine.devices;
+    std::vector<double> links = machine.link_bytes_per_s, parts = shares;
+    if (run.disk) {
+        devices = {{speed, run.disk->limit_bytes, {0}, {0}}};
+        links = {run.disk->read_bytes_per_s}, parts = {1};
+    }
+    const double least = least_bytes(problem, devices, parts);
+    if (least > 0) j["q"] = moved_bytes / least;
+    if (!(speed > 0)) return;
+    const ProductBound bound = product_bound(problem, devices, links);
+    j["bound"] = bound.seconds, j["bound_kind"] = bound.kind, j["efficiency"] = bound.seconds / seconds;
 }
 
 }  // namespace
@@ -23,9 +51,6 @@ ProductBound disk_bound(const ProductProblem& p, double flops_per_s, const DiskR
 nlohmann::json gemm_result(const GemmFlags& f, const Runtime& runtime, const ProductMachine& machine,
                            const GemmRun& run) {
     const ProductProblem problem{f.m, f.n, f.k, bytes_of(parse_dtype(f.dtype)), f.beta != 0};
-    double speed = 0;
-    for (const ProductDevice& d : machine.devices) speed += d.flops_per_s;
-    const double seconds = median(run.seconds);
     nlohmann::json j = {{"m", f.m},
                         {"n", f.n},
                         {"k", f.k},
@@ -33,9 +58,8 @@ nlohmann::json gemm_result(const GemmFlags& f, const Runtime& runtime, const Pro
                         {"compute", f.compute},
                         {"tile", run.tile},
                         {"tile_k", run.tile_k}};
-    j["seconds"] = seconds;
+    j["seconds"] = median(run.seconds);
     j["setup_seconds"] = run.setup_seconds;
-    j["gflops"] = problem.flops() / seconds * 1e-9;
     int64_t moved = 0;
     std::vector<nlohmann::json> traffic, shares;
     for (const auto& [from, to, bytes] : run.link_bytes) {
@@ -50,21 +74,9 @@ nlohmann::json gemm_result(const GemmFlags& f, const Runtime& runtime, const Pro
                      {"read_bytes_per_s", run.disk->read_bytes_per_s},
                      {"write_bytes_per_s", run.disk->write_bytes_per_s}};
     }
-    if (speed > 0) {
-        const ProductBound bound = run.disk ? disk_bound(problem, speed, *run.disk)
-                                            : product_bound(problem, machine.devices, machine.link_bytes_per_s);
-        j["bound"] = bound.seconds, j["bound_kind"] = bound.kind, j["efficiency"] = bound.seconds / seconds;
-        j["q"] = bound.bytes > 0 ? nlohmann::json(double(moved) / bound.bytes) : nlohmann::json(nullptr);
-    } else j["bound"] = j["bound_kind"] = j["efficiency"] = j["q"] = nullptr;
-    const auto workers = runtime.workers();
-    const int64_t all = std::accumulate(run.tasks.begin(), run.tasks.end(), int64_t(0));
-    for (size_t d = 0; d < machine.names.size(); ++d) {
-        int64_t tasks = 0;
-        for (const WorkerInfo& w : workers)
-            if (int(w.node) == machine.blocks[d].node && size_t(w.id) < run.tasks.size())
-                tasks += run.tasks[size_t(w.id)];
-        shares.push_back({{"device", machine.names[d]}, {"share", all ? double(tasks) / double(all) : 0.0}});
-    }
+    const std::vector<double> parts = shares_of(runtime, machine, run);
+    for (size_t d = 0; d < parts.size(); ++d) shares.push_back({{"device", machine.names[d]}, {"share", parts[d]}});
+    add_rates(j, problem, machine, run, parts, double(moved));
     j["share"] = shares;
     std::vector<std::string> nodes;
     for (size_t n = 0; n < run.peak_memory_bytes.size(); ++n) nodes.push_back(node_name(unsigned(n)));
@@ -91,12 +103,15 @@ static void print_gemm(const nlohmann::json& j) {
                               ", tiles of " + extent("tile") +
                               (j["tile_k"] == j["tile"] ? "" : " (" + extent("tile_k") + " along k)") + ", " +
                               j["policy"].get<std::string>()});
-    table.row({"time", human_seconds(j["seconds"]) + ", " + fixed(j["gflops"], 1) + " GFLOP/s; setup " +
-                           human_seconds(j["setup_seconds"])});
+    const bool empty = j["gflops"].is_null();
+    table.row({"time", human_seconds(j["seconds"]) + (empty ? "" : ", " + fixed(j["gflops"], 1) + " GFLOP/s") +
+                           "; setup " + human_seconds(j["setup_seconds"])});
+    if (empty) table.row({"work", "none: no rate, no bound"});
     if (!j["bound"].is_null())
         table.row({"efficiency", percent(j["efficiency"]) + " of the bound (" + j["bound_kind"].get<std::string>() +
                                      ", " + human_seconds(j["bound"]) + ")"});
     if (!j["q"].is_null()) table.row({"traffic", fixed(j["q"], 2) + " of the least possible"});
+    else if (j["memory_nodes"].size() > 1) table.row({"traffic", "-"});  // no task ran where it had to be brought to
     if (j.contains("disk"))
         table.row({"disk", human_bytes(j["disk"]["read_bytes"].get<int64_t>()) + " read at up to " +
                                human_bytes(int64_t(j["disk"]["read_bytes_per_s"].get<double>())) + "/s, " +
@@ -105,9 +120,11 @@ static void print_gemm(const nlohmann::json& j) {
     if (j.contains("verified"))
         table.row({"verified", j["verified"].is_null() ? "no" : j["verified"].get<std::string>()});
     std::cout << table.text() << "\n";
-    Table shares({"device", "share"});
-    for (const auto& s : j["share"]) shares.row({s["device"].get<std::string>(), percent(s["share"])});
-    std::cout << shares.text();
+    if (!empty) {
+        Table shares({"device", "share"});
+        for (const auto& s : j["share"]) shares.row({s["device"].get<std::string>(), percent(s["share"])});
+        std::cout << shares.text();
+    }
     if (!j["bytes"].empty()) {
         Table bytes({"from", "to", "bytes"});
         for (const auto& b : j["bytes"])

@@ -22,7 +22,6 @@ struct ProductDevice {
 struct ProductBound {
     double seconds = 0;
     std::string kind;           // "area" or "transfers": the one that binds
-    double bytes = 0;           // least traffic between memories at these shares
     std::vector<double> share;  // of the work, per device
 };
 
@@ -34,5 +33,8 @@ struct ProductBound {
 // With no limit the device's memory counts as large. Throws std::invalid_argument without a device that computes.
 ProductBound product_bound(const ProductProblem&, const std::vector<ProductDevice>&,
                            const std::vector<double>& link_bytes_per_s);
+
+// Least traffic between memories if the devices compute these shares of the work: the sum of in_d and out_d.
+double least_bytes(const ProductProblem&, const std::vector<ProductDevice>&, const std::vector<double>& share);
 
 }  // namespace tessera

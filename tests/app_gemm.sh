@@ -24,6 +24,9 @@ expect_ok "${gemm[@]}" --n 1100 --verify --json && expect "large ones by Freival
 for policy in reuse list lws dmdas eager; do
   STARPU_SCHED=$policy expect_ok "${gemm[@]}" --n 260 --tile 64 --beta 1 --verify || true
 done
+expect_ok "${gemm[@]}" --n 200 --alpha 0 --beta 2 --verify --json
+for key in gflops bound bound_kind efficiency q; do expect "no $key without work" grep -q "\"$key\":null" out.txt; done
+expect "nor in the table" not grep -qE 'GFLOP|efficiency|traffic|share' <(grep -v '^{' out.txt)
 expect_ok "${gemm[@]}" --n 200 --tile 64 --plain --verify --trace t.json --gantt g.svg && expect "a trace" test -s t.json -a -s g.svg
 
 # --- files ---

@@ -56,6 +56,12 @@ done
 expect_ok "${sirocco[@]}" -- train mlp --data mnist:/nowhere --steps 1 || true  # no data set is needed
 expect_ok "${sirocco[@]}" --keep kept -- "${small[@]}" && expect "--keep leaves the models that were used" test -e kept/codelets/45/gemm_f32.sirocco
 
+# --- a product that is too small for the GPUs: no least traffic, and no ratio to one ---
+if expect_ok "${sirocco[@]}" -- gemm --n 100 --json; then
+  expect "no traffic was needed" grep -q '"q":null' out.txt
+  expect "the table says so" grep -qE '^traffic +-$' out.txt
+fi
+
 # --- trace and picture of what never ran ---
 if expect_ok "${sirocco[@]}" -- "${small[@]}" --trace t.json --gantt t.svg --dag d.dot --json; then
   expect "t.json is JSON" valid_json t.json

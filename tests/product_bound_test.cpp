@@ -41,13 +41,19 @@ TEST(ProductBound, OneDeviceThatHoldsAllComputesAllTheTime) {
     expect_close(b.seconds, 2e9 / rate);
     EXPECT_EQ(b.kind, "area");
     EXPECT_EQ(b.share, std::vector<double>{1});
-    expect_close(b.bytes, 4 * 3e6, "A, B and C once");
+    expect_close(least_bytes(square, {{rate, 0, {0}, {1}}}, {1}), 4 * 3e6, "A, B and C once");
 }
 
 TEST(ProductBound, WhatComputesInHostMemoryMovesNothing) {
     const ProductBound b = product_bound({1000, 1000, 1000, 4, true}, {{rate, 1000, {}, {}}}, {});
     expect_close(b.seconds, 2e9 / rate);
-    EXPECT_EQ(b.bytes, 0);
+    EXPECT_EQ(least_bytes(square, {{rate, 1000, {}, {}}}, {1}), 0);
+}
+
+TEST(ProductBound, LeastTrafficIsThatOfTheGivenShares) {
+    const std::vector<ProductDevice> devices = {{rate, 0, {0}, {1}}, {rate, 0, {}, {}}};
+    expect_close(least_bytes(square, devices, {0.25, 0.75}), 4 * 3e6 / 4, "a quarter is computed elsewhere");
+    EXPECT_EQ(least_bytes(square, devices, {0, 1}), 0);
 }
 
 TEST(ProductBound, TwoDevicesShareBySpeed) {
@@ -80,7 +86,7 @@ TEST(ProductBound, MemoryBound) {
     const ProductBound b = product_bound(square, {{1e15, 40000, {0}, {1}}}, {1e9, 1e12});
     expect_close(b.seconds, 4 * 2e9 / std::sqrt(elements) / 1e9);
     EXPECT_EQ(b.kind, "transfers");
-    expect_close(b.bytes, 4 * (2e9 / std::sqrt(elements) + 1e6));
+    expect_close(least_bytes(square, {{1e15, 40000, {0}, {1}}}, {1}), 4 * (2e9 / std::sqrt(elements) + 1e6));
     // Twice the memory: a factor of sqrt(2) less, until A and B need be there only once.
     const ProductBound twice = product_bound(square, {{1e15, 80000, {0}, {1}}}, {1e9, 1e12});
     expect_close(twice.seconds, b.seconds / std::sqrt(2.0));
