@@ -7,6 +7,7 @@
 #include <cmath>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "apps/simulated.h"
 #include "apps/table.h"
@@ -76,6 +77,15 @@ static void take_extents_of_files(GemmFlags& f) {
     look(f.b, f.tb, f.k, "--k", f.n, "--n");
 }
 
+// bf16 is computed in f32.
+static void require_finite(double value, const char* flag, DType dtype) {
+    const bool narrow = dtype != DType::f64;
+    if (std::isfinite(narrow ? double(float(value)) : value)) return;
+    std::ostringstream text;
+    text << flag << " " << value << " is not a finite number in " << (narrow ? "f32" : "f64");
+    throw UsageError(text.str(), dtype == DType::f32 && std::isfinite(value) ? "--dtype f64 has larger ones" : "");
+}
+
 void check_gemm_flags(GemmFlags& f) {
     take_extents_of_files(f);
     if (f.n == 0) throw UsageError("gemm needs extents", "--n 4096; --m, --n and --k; or --a and --b");
@@ -86,12 +96,12 @@ void check_gemm_flags(GemmFlags& f) {
     if (f.compute == "tf32" && f.dtype != "f32") throw UsageError("--compute tf32 needs --dtype f32");
     if (f.plain && !f.common.host_memory.empty())
         throw UsageError("--plain does not go with --host-memory, whose tiles are loaded in an order of their own");
-    if (!std::isfinite(f.alpha) || !std::isfinite(f.beta)) throw UsageError("--alpha and --beta must be finite");
     if (f.tile != "auto" && (f.tile.empty() || f.tile.size() > 9 ||
                              f.tile.find_first_not_of("0123456789") != std::string::npos || std::stoll(f.tile) < 1))
         throw UsageError("--tile is a positive number or auto, not '" + f.tile + "'");
     f.common.check_outputs({f.out}, {f.a, f.b}, true);
     const DType dtype = parse_dtype(f.dtype);
+    require_finite(f.alpha, "--alpha", dtype), require_finite(f.beta, "--beta", dtype);
     if ((!f.a.empty() || !f.b.empty() || !f.out.empty()) && dtype == DType::bf16)
         throw UsageError(".npy files hold f32 or f64; there is no bf16 in them", "leave out --dtype bf16");
     if (!f.out.empty()) require_writable(f.out, "--out");

@@ -82,7 +82,11 @@ expect_error 1 "allocating" "${gemm[@]}" --n 100000 --k 2000000
 expect_error 2 "--tile" "${gemm[@]}" --n 10 --tile 0
 expect_error 2 "--plain does not go with --host-memory" "${gemm[@]}" --n 700 --plain --host-memory 2M --swap swap
 expect_error 2 "two outputs .*'same'" "${gemm[@]}" --n 10 --out same --trace same
-expect_error 2 "--alpha" "${gemm[@]}" --n 10 --alpha nan
+expect_error 2 "--alpha nan is not a finite" "${gemm[@]}" --n 10 --alpha nan
+for type in f32 bf16; do for value in 1e39 -1e39 inf; do expect_error 2 "--beta .* is not a finite number in f32" "${gemm[@]}" --n 10 --dtype $type --beta=$value; done; done
+expect_error 2 "--alpha 1e\+39 is not" "${gemm[@]}" --n 10 --alpha 1e39 --beta 0
+expect_ok "${gemm[@]}" --n 10 --dtype f64 --alpha 1e39 --beta 1e39 --verify || true
+expect_error 2 "in f64" "${gemm[@]}" --n 10 --dtype f64 --beta inf
 expect_error 2 "tf32" "${gemm[@]}" --n 10 --compute tf16
 expect_error 2 "tf32" "${gemm[@]}" --n 10 --dtype f64 --compute tf32
 expect_error 2 "i32" "${gemm[@]}" --n 10 --dtype i32
