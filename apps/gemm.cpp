@@ -124,10 +124,13 @@ std::string verified(const CheckedProduct& p, const GemmFlags& f) {
     const ProductCheck check = exact ? exact_product(p) : freivalds(p, rounds, f.common.seed ^ 0x5eed);
     const std::string how =
         exact ? "every element, in double" : "Freivalds' check, " + std::to_string(rounds) + " vectors";
+    const std::string where = exact ? "an element" : "a row times random signs";  // what is compared
     if (!check.ok())
-        throw Error("the product is wrong: row " + std::to_string(check.row) + " is off by " +
+        throw Error("the product is wrong: " + where + " in row " + std::to_string(check.row) + " is off by " +
                     scientific(check.worst, 2) + ", allowed is " + scientific(check.tolerance, 2) + " (" + how + ")");
-    return how + ": largest error " + scientific(check.worst, 1) + " of " + scientific(check.tolerance, 1) + " allowed";
+    const double quotient = check.worst > 0 ? check.worst / check.tolerance : 0;
+    return how + ": largest error / allowed = " + scientific(quotient, 1) + " (" + scientific(check.worst, 1) + " / " +
+           scientific(check.tolerance, 1) + " in " + where + " of C)";
 }
 
 namespace {

@@ -20,6 +20,7 @@ for shape in "--n 1" "--m 300 --n 7 --k 65" "--m 65 --n 300 --k 130 --ta" "--m 6
   # shellcheck disable=SC2086
   expect_ok "${gemm[@]}" $shape --verify --json && expect "$shape: verified" grep -q '"verified":"every element' out.txt
 done
+expect "the error is a part of the allowance" grep -qE 'largest error / allowed = [0-9]\.[0-9]e-[0-9]+ \([0-9.e-]+ / [0-9.e+-]+ in an element of C\)' out.txt
 expect_ok "${gemm[@]}" --n 1100 --verify --json && expect "large ones by Freivalds' check" grep -q '"verified":"Freivalds' out.txt
 for policy in reuse list lws dmdas eager; do
   STARPU_SCHED=$policy expect_ok "${gemm[@]}" --n 260 --tile 64 --beta 1 --verify || true
