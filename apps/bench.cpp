@@ -10,7 +10,6 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/bench.h"
-#include "apps/table.h"
 #include "codelets/blas.h"
 #include "codelets/ops.h"
 #include "core/error.h"
@@ -32,6 +31,11 @@ void Cores::use(size_t first, size_t count) const {
     for (size_t i = first; i < first + count; ++i) CPU_SET(numbers_[i % numbers_.size()], &some);
     check_system(sched_setaffinity(0, sizeof some, &some) == 0,
                  "cannot bind a thread to core " + std::to_string(numbers_[first % numbers_.size()]));
+}
+
+void say_round(const CommonOptions& common, int round, int rounds, int warm_up) {
+    if (round == -warm_up && warm_up > 0) common.progress("warming up");
+    if (round >= 0) common.progress("round " + std::to_string(round + 1) + " of " + std::to_string(rounds));
 }
 
 namespace {
@@ -92,7 +96,9 @@ nlohmann::json bench_overhead(const CommonOptions& common, int64_t tasks, int ro
     const CodeletInfo& codelet = *p.tasks[0].codelet;
     BareLoop bare_loop(executor, plan);
     std::vector<double> ours, bare;
-    for (int r = -2; r < rounds; ++r) {
+    constexpr int warm_up = 2;
+    for (int r = -warm_up; r < rounds; ++r) {
+        say_round(common, r, rounds, warm_up);
         const double t = time_s([&] {
             executor.submit(plan, {});
             executor.wait();
@@ -163,6 +169,7 @@ nlohmann::json bench_gemm(const CommonOptions& common, int64_t n, int rounds, in
     constexpr int kinds = 5, first_bare = 3;
     std::vector<double> rate[kinds], onednn_ratio, openblas_ratio, chosen_ratio;
     for (int r = -warm_up; r < rounds; ++r) {
+        say_round(common, r, rounds, warm_up);
         double time[kinds];
         for (int k = 0; k < kinds; ++k) {  // each comes at every place in turn
             const int which = (k + r + warm_up) % kinds;
@@ -230,6 +237,7 @@ Command add_bench(CLI::App& app) {
             ->capture_default_str()
             ->check(whole_number(1));
         sub->add_flag("--json", f->common.json, "Last line of stdout is one JSON object");
+        sub->add_flag("--quiet", f->common.quiet, "No progress on stderr");
     }
     auto interop_flags = std::make_shared<InteropBench>();
     CLI::App* interop = app.add_subcommand("interop", "A network's ops side by side against one after the other");
@@ -245,12 +253,7 @@ Command add_bench(CLI::App& app) {
                        : trace->parsed()  ? bench_trace(f->common, f->trace)
                        : whole->parsed()  ? bench_product(f->common, f->product)
                                           : bench_gemm(f->common, f->n, f->rounds, f->repeat);
-        Table table({"figure", "value"});
-        for (auto& [key, value] : j.items())
-            table.row({key, value.is_number_float() ? fixed(value.get<double>(), 3)
-                            : value.is_string()     ? value.get<std::string>()
-                                                    : value.dump()});
-        std::cout << table.text();
+        print_bench(j);
         if (f->common.json) std::cout << j.dump() << std::endl;
         return 0;
     };

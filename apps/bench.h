@@ -29,6 +29,11 @@ class Cores {
     std::vector<size_t> numbers_;
 };
 
+// Says which round begins, on stderr; those before number 0 warm up.
+void say_round(const CommonOptions&, int round, int rounds, int warm_up);
+
+void print_bench(const nlohmann::json&);  // the figures of all but interop, which prints its own
+
 struct TraceBench {
     int64_t task_us = 200, tasks = 2000;
     int rounds = 15;

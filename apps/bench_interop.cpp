@@ -1,6 +1,7 @@
 // tessera bench interop NETWORK: what running independent ops side by side wins. A training step and a forward pass of
 // made-up data, op after op (--serial) and as they come, interleaved; then the step on other machines, simulated.
 #include <starpu.h>
+#include <sys/wait.h>
 #include <CLI/CLI.hpp>
 
 #include <cstdio>
@@ -96,6 +97,7 @@ nlohmann::json measured(const InteropBench& f, const TrainFlags& train) {
         ways.push_back(&alone.emplace(Way{*alone_executor, *alone_trainer}));
     }
     for (int r = -1; r < f.rounds; ++r) {
+        say_round(f.train.common, r, f.rounds, 1);
         for (Way* way : ways) {
             way->step(f.steps);
             way->forward(held, f.steps);
@@ -120,23 +122,31 @@ nlohmann::json measured(const InteropBench& f, const TrainFlags& train) {
     return j;
 }
 
-// What a command prints as its last line. Its messages are seen as they are.
-nlohmann::json last_json(const std::vector<std::string>& words) {
+// The JSON line of a command; if it fails, what its error line and hint say. `what` it is for comes before.
+nlohmann::json last_json(const std::string& what, const std::vector<std::string>& words) {
     std::string command, text;
     for (const std::string& w : words) {
         command += command.empty() ? "'" : " '";
         for (char c : w) command += c == '\'' ? "'\\''" : std::string(1, c);
         command += "'";
     }
-    FILE* pipe = popen(command.c_str(), "r");
+    FILE* pipe = popen((command + " 2>&1").c_str(), "r");
     check_system(pipe != nullptr, "cannot start '" + words[0] + "'");
     char buffer[4096];
     while (const size_t n = fread(buffer, 1, sizeof buffer, pipe)) text.append(buffer, n);
     const int status = pclose(pipe);
-    const size_t end = text.find_last_not_of('\n'), start = text.find_last_of('\n', end);
-    const auto j = nlohmann::json::parse(text.substr(start == std::string::npos ? 0 : start + 1), nullptr, false);
-    if (status != 0 || !j.is_object()) throw Error("this failed: " + command, "run it by hand to see more");
-    return j;
+    std::string error, hint = "to see more: " + command;
+    nlohmann::json j;
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line);) {
+        if (line.starts_with("{")) j = nlohmann::json::parse(line, nullptr, false);
+        else if (line.starts_with("error: ")) error = line.substr(7);
+        else if (line.starts_with("hint: ")) hint = line.substr(6);
+    }
+    if (status == 0 && j.is_object()) return j;
+    const std::string message = what + ": " + (error.empty() ? "the simulation failed" : error);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 2) throw UsageError(message, hint);
+    throw Error(message, hint);
 }
 
 std::vector<std::string> network_words(const TrainFlags& f) {
@@ -148,7 +158,7 @@ std::vector<std::string> network_words(const TrainFlags& f) {
 
 // MACHINE:GPUS[:CPUS] on the command line.
 struct Simulated {
-    std::string machine;
+    std::string text, machine;
     int64_t gpus, cpus = 0;
 };
 Simulated parse_machine(const std::string& text) {
@@ -162,7 +172,7 @@ Simulated parse_machine(const std::string& text) {
     };
     if (parts.size() < 2 || parts.size() > 3 || parts[0].empty())
         throw UsageError("--machines '" + text + "' is not MACHINE:GPUS or MACHINE:GPUS:CPUS", "e.g. sirocco:2");
-    return {parts[0], number(1), parts.size() > 2 ? number(2) : 0};
+    return {text, parts[0], number(1), parts.size() > 2 ? number(2) : 0};
 }
 
 nlohmann::json simulated(const InteropBench& f, const TrainFlags& train, const Simulated& on) {
@@ -179,9 +189,9 @@ nlohmann::json simulated(const InteropBench& f, const TrainFlags& train, const S
     const auto network = network_words(train);
     words.insert(words.end(), network.begin(), network.end());
     words.insert(words.end(), {"--tile", std::to_string(train.tile > 0 ? train.tile : train.batch), "--steps",
-                               std::to_string(f.simulated_steps), "--json"});
+                               std::to_string(f.simulated_steps), "--json", "--quiet"});
     if (train.schedules) words.insert(words.end(), {"--schedules", std::to_string(*train.schedules)});
-    const auto j = last_json(words);
+    const auto j = last_json("--machines '" + on.text + "'", words);
     int64_t used = 0;
     for (const auto& device : j["devices"]) used += device["busy"].get<double>() > 0.01;
     return {{"machine", on.machine},
@@ -220,12 +230,15 @@ void print(const nlohmann::json& j) {
     if (j["machines"].empty()) return;
     Table machines({"simulated", "GPUs", "cores", "that work", "step", "speed-up", "bound"});
     std::map<std::string, double> first;
+    std::map<std::string, int> lines;
+    for (const auto& m : j["machines"]) ++lines[m["machine"].get<std::string>()];
     for (const auto& m : j["machines"]) {
         const double s = m["seconds"];
-        const double base = first.emplace(m["machine"].get<std::string>(), s).first->second;
-        machines.row({m["machine"].get<std::string>(), std::to_string(m["gpus"].get<int64_t>()),
-                      std::to_string(m["cpus"].get<int64_t>()), std::to_string(m["used"].get<int64_t>()),
-                      human_seconds(s), fixed(base / s, 2),
+        const std::string name = m["machine"];
+        const double base = first.emplace(name, s).first->second;
+        machines.row({name, std::to_string(m["gpus"].get<int64_t>()), std::to_string(m["cpus"].get<int64_t>()),
+                      std::to_string(m["used"].get<int64_t>()), human_seconds(s),
+                      lines[name] > 1 ? fixed(base / s, 2) : "-",
                       human_seconds(m["bound"]) + " (" + m["bound_kind"].get<std::string>() + ")"});
     }
     std::cout << machines.text() << "the whole batch is one tile there; speed-ups are to the machine's first line\n";
@@ -239,8 +252,8 @@ void add_interop_flags(CLI::App& app, InteropBench& f) {
     f.machines = {"sirocco:1", "sirocco:2", "sirocco:4", "idgraf:8", "mixed-k40m-m2070:4", "mixed-h100-half:4"};
     app.add_option("network", f.train.network, "One of `tessera networks`")->required()->type_name("NETWORK");
     app.add_option("--data", f.train.data, "Whose shapes the made-up images have")->capture_default_str();
-    app.add_option("--batch", f.train.batch)->capture_default_str()->check(whole_number(1));
-    app.add_option("--input", f.train.input, "Height and width of images; default: the data's")->check(whole_number(1));
+    app.add_option("--batch", f.train.batch, "Images in a step")->capture_default_str()->check(whole_number(1));
+    app.add_option("--input", f.train.input, "Height and width of images; default: the data's")->check(whole_number(2));
     app.add_option("--width", f.train.width, "Times all channel counts")
         ->capture_default_str()
         ->check(positive_number());
@@ -256,6 +269,7 @@ void add_interop_flags(CLI::App& app, InteropBench& f) {
     app.add_option("--steps", f.steps, "In a round")->capture_default_str()->check(whole_number(1));
     app.add_option("--rounds", f.rounds, "Interleaved repetitions")->capture_default_str()->check(whole_number(1));
     app.add_flag("--json", f.train.common.json, "Last line of stdout is one JSON object");
+    app.add_flag("--quiet", f.train.common.quiet, "No progress on stderr");
 }
 
 nlohmann::json bench_interop(const InteropBench& f) {
@@ -265,7 +279,11 @@ nlohmann::json bench_interop(const InteropBench& f) {
     for (const std::string& m : f.machines)
         if (m != "none") machines.push_back(parse_machine(m));
     auto simulations = nlohmann::json::array();  // first: a runtime leaves its variables in the environment
-    for (const Simulated& m : machines) simulations.push_back(simulated(f, train, m));
+    for (const Simulated& m : machines) {
+        f.train.common.progress("simulating " + m.machine + " with " + counted(m.gpus, "GPU") + " and " +
+                                counted(m.cpus, "core"));
+        simulations.push_back(simulated(f, train, m));
+    }
     nlohmann::json j = measured(f, train);
     j["bench"] = "interop", j["network"] = train.network, j["batch"] = train.batch, j["machines"] = simulations;
     print(j);

@@ -64,6 +64,7 @@ nlohmann::json bench_product(const CommonOptions& common, const ProductBench& op
     std::vector<double> seconds[3], ratio[3];
     constexpr int warm_up = 3;
     for (int r = -warm_up; r < options.rounds; ++r) {
+        say_round(common, r, options.rounds, warm_up);
         double time[3];
         for (int k = 0; k < 3; ++k) {
             const int which = (k + r + warm_up) % 3;

@@ -69,8 +69,8 @@ struct Turns {
     double task_us = 0;
 };
 
-Turns measure(const Runtime& runtime, const ExecutorOptions& options, int64_t n, int64_t count, int64_t steps,
-              int rounds) {
+Turns measure(const CommonOptions& common, const Runtime& runtime, const ExecutorOptions& options, int64_t n,
+              int64_t count, int64_t steps, int rounds) {
     Operands operands(n);
     Trace trace;
     ExecutorOptions with_trace = options;
@@ -85,7 +85,9 @@ Turns measure(const Runtime& runtime, const ExecutorOptions& options, int64_t n,
         });
     };
     Turns t;
-    for (int r = -2; r < rounds; ++r) {
+    constexpr int warm_up = 2;
+    for (int r = -warm_up; r < rounds; ++r) {
+        say_round(common, r, rounds, warm_up);
         const double before = turn(plain, plain_plan, STARPU_PROFILING_DISABLE);
         const double with = turn(traced, traced_plan, STARPU_PROFILING_ENABLE);
         const double after = turn(plain, plain_plan, STARPU_PROFILING_DISABLE);
@@ -112,7 +114,7 @@ nlohmann::json bench_trace(const CommonOptions& common, const TraceBench& f) {
     ExecutorOptions options = common.executor(runtime.config());
     options.forced_implementation = 0;  // one body for both: no choice that changes on the way
     const int64_t n = extent_for(runtime, options, double(f.task_us), count);
-    const Turns t = measure(runtime, options, n, count, steps, f.rounds);
+    const Turns t = measure(common, runtime, options, n, count, steps, f.rounds);
     const double us_per_task = 1e6 * double(workers) / double(tasks);  // of a worker, for a second of the whole
     return {{"bench", "trace"},
             {"policy", runtime.policy()},

@@ -177,15 +177,15 @@ class HostMatrix {
 };
 
 // Repetitions of one product, with what each moved.
-void measure(Product& product, Trace& trace, GemmRun& r, int64_t repeat, const std::function<void()>& reset) {
-    for (int64_t i = 0; i < repeat; ++i) {
+void measure(const GemmFlags& f, Product& product, Trace& trace, GemmRun& r, const std::function<void()>& reset) {
+    while (int64_t(r.seconds.size()) < f.repeat) {
         reset();
         const auto before = trace.link_bytes();
         const auto totals_before = trace.totals();
         const double begin = now_s();
         product.submit();
         product.wait();
-        r.seconds.push_back(now_s() - begin);
+        add_repetition(r, f, now_s() - begin);
         std::map<std::pair<int64_t, int64_t>, int64_t> bytes;
         for (const auto& [from, to, sum] : trace.link_bytes()) bytes[{from, to}] += sum;
         for (const auto& [from, to, sum] : before) bytes[{from, to}] -= sum;
@@ -242,7 +242,7 @@ void run_in_memory(const GemmFlags& f, const Runtime& runtime) {
     if (!product.empty()) f.common.write_dag(product.plan());
     r.setup_seconds = now_s() - start;
     r.empty = product.empty();
-    measure(product, trace, r, f.repeat, [&] {
+    measure(f, product, trace, r, [&] {
         if (f.beta != 0) c.generate(f, 3);
     });
 #ifndef STARPU_SIMGRID

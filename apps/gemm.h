@@ -42,6 +42,7 @@ struct GemmRun {
     bool empty = false;            // no products: alpha is 0
     std::optional<DiskRun> disk;
 };
+void add_repetition(GemmRun&, const GemmFlags&, double seconds);  // and says so
 nlohmann::json gemm_result(const GemmFlags&, const Runtime&, const ProductMachine&, const GemmRun&);
 
 // Element (i, j) of a generated matrix, in [-1, 1), exact in bf16's exponent range: a pure function of --seed. Streams:

@@ -186,7 +186,7 @@ void run_gemm_on_disk(const GemmFlags& f, const Runtime& runtime) {
         const double begin = starpu_timing_now();
         executor.submit(0, {});
         executor.wait();
-        r.seconds.push_back((starpu_timing_now() - begin) * 1e-6);
+        add_repetition(r, f, (starpu_timing_now() - begin) * 1e-6);
     }
     for (const WorkerTotals& t : trace.totals()) r.tasks.push_back(t.tasks);
     r.peak_memory_bytes = {s.bytes()};

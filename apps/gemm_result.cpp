@@ -48,6 +48,12 @@ void add_rates(nlohmann::json& j, const ProductProblem& problem, const ProductMa
 
 }  // namespace
 
+void add_repetition(GemmRun& run, const GemmFlags& f, double seconds) {
+    run.seconds.push_back(seconds);
+    f.common.progress("product " + std::to_string(run.seconds.size()) + " of " + std::to_string(f.repeat) + ": " +
+                      human_seconds(seconds));
+}
+
 nlohmann::json gemm_result(const GemmFlags& f, const Runtime& runtime, const ProductMachine& machine,
                            const GemmRun& run) {
     const ProductProblem problem{f.m, f.n, f.k, bytes_of(parse_dtype(f.dtype)), f.beta != 0};

@@ -186,10 +186,6 @@ void compare_peaks(const Peaks& now, const MachineFacts& facts, std::vector<std:
     compare("GB/s", now.gbytes_per_s, then->gbytes_per_s);
 }
 
-std::string counted(int count, const std::string& what) {
-    return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
-}
-
 std::string describe_caches(const Topology& t) {
     std::vector<std::string> words;
     for (const auto& c : t.caches)
@@ -234,7 +230,7 @@ Here examine(const Flags& f) {
     h.peaks = measure_peaks(2.0);
     const Runtime runtime;
     h.workers = runtime.workers();
-    if (!f.quiet) std::cerr << "measuring " << h.workers.size() << " workers\n";
+    if (!f.quiet) std::cerr << "measuring " << counted(int64_t(h.workers.size()), "worker") << "\n";
     for (const bool cuda : {true, false})
         for (WorkerPeaks& p : measure_workers(runtime, cuda, 1.0)) {
             if (const auto known = published(p))

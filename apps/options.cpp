@@ -197,6 +197,10 @@ ExecutorOptions CommonOptions::executor(const Config& config, Trace* recorder) c
     return o;
 }
 
+void CommonOptions::progress(const std::string& line) const {
+    if (!quiet) std::cerr << line << std::endl;
+}
+
 void CommonOptions::write_dag(const Plan& plan) const {
     if (!dag.empty()) write_file(dag, to_dot(plan, deterministic));
     if (!dag_stats) return;

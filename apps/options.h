@@ -32,7 +32,8 @@ struct CommonOptions {
     // is none of them an input, which `further` ones may replace?
     void check_outputs(const std::vector<std::string>& further = {}, const std::vector<std::string>& inputs = {},
                        bool may_replace = false) const;
-    void write_dag(const Plan&) const;  // --dag, --dag-stats
+    void progress(const std::string& line) const;  // on stderr, unless --quiet
+    void write_dag(const Plan&) const;             // --dag, --dag-stats
     void write_trace(const Trace*, const std::vector<const Plan*>&) const;
 
  private:

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "apps/simulated.h"
+#include "apps/table.h"
 #include "core/pieces.h"
 #include "models/bus.h"
 #include "models/links.h"
@@ -99,7 +100,7 @@ ProductMachine product_machine(const Runtime& runtime, const Machine* machine, d
         if (w.cuda)
             m.names[it->second] = "CUDA " + std::to_string(starpu_worker_get_devid(w.id)),
             gpu_flops_per_s += flops_per_s;
-        else m.names[it->second] = std::to_string(cores[it->second]) + " CPU cores";
+        else m.names[it->second] = counted(cores[it->second], "CPU core");
     }
     m.link_bytes_per_s = links.bytes_per_s;
     for (size_t d = 0; d < m.devices.size(); ++d) {

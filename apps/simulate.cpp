@@ -13,6 +13,7 @@
 
 #include "apps/options.h"
 #include "apps/scratch.h"
+#include "apps/table.h"
 #include "core/error.h"
 #include "models/bus.h"
 #include "models/machine.h"
@@ -49,15 +50,15 @@ fs::path kept_folder(const std::string& keep) {
 
 // How many of the machine's devices run tasks. A GPU takes one core, which drives it.
 std::pair<int64_t, int64_t> choose_workers(const Flags& f, const Bus& bus) {
-    const auto has = [&](int64_t n, const char* what) {
-        return "machine '" + bus.name + "' has " + std::to_string(n) + " " + what;
-    };
+    const auto has = [&](int64_t n, const char* what) { return "machine '" + bus.name + "' has " + counted(n, what); };
     const int64_t gpus = f.gpus < 0 ? bus.cudas : f.gpus;
-    if (gpus > bus.cudas) throw UsageError("--gpus " + std::to_string(gpus) + ": " + has(bus.cudas, "GPUs"));
+    if (gpus > bus.cudas) throw UsageError("--gpus " + std::to_string(gpus) + ": " + has(bus.cudas, "GPU"));
     const int64_t cores = std::max<int64_t>(0, bus.cpus - gpus), cpus = f.cpus < 0 ? cores : f.cpus;
     if (cpus > cores)
-        throw UsageError("--cpus " + std::to_string(cpus) + ": " + has(bus.cpus, "CPU cores") +
-                         (gpus > 0 ? ", of which " + std::to_string(gpus) + " drive GPUs" : ""));
+        throw UsageError("--cpus " + std::to_string(cpus) + ": " + has(bus.cpus, "CPU core") +
+                         (gpus == 1  ? ", of which 1 drives a GPU"
+                          : gpus > 1 ? ", of which " + std::to_string(gpus) + " drive GPUs"
+                                     : ""));
     if (gpus + cpus == 0) throw UsageError("no device is left to run on", "raise --gpus or --cpus");
     return {gpus, cpus};
 }

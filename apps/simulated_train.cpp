@@ -45,6 +45,9 @@ struct Measured {
 // Steps until the pipeline is full, then the steps that count.
 Measured run_steps(TrainSetup& s) {
     const int64_t warm = s.executor.options().steps_in_flight + 1;
+    s.flags.common.progress("simulating " + std::to_string(warm + s.flags.steps) + " steps of " +
+                            std::to_string(s.executor.plan(s.trainer.plan()).tasks.size()) + " tasks, of which " +
+                            std::to_string(s.flags.steps) + " count");
     for (int64_t i = 0; i < warm; ++i) s.trainer.step();
     s.trainer.wait();
     const auto before = s.trace->totals();

@@ -104,6 +104,10 @@ std::string grouped(int64_t count) {
     return text;
 }
 
+std::string counted(int64_t count, std::string_view what) {
+    return std::to_string(count) + " " + std::string(what) + (count == 1 ? "" : "s");
+}
+
 std::string human_power(double value) {
     const std::string text = scientific(value, 1);  // -2.5e+09
     const size_t e = text.find('e');

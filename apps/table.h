@@ -33,5 +33,6 @@ std::string human_seconds(double seconds);  // 12.0 us, 3.21 s, 42 s, 1m 03s, 2h
 std::string human_power(double value);      // 10⁻⁴, 2.5·10⁹; value not 0
 std::string human_count(double count);      // 999, 12.3k, 61.1M, 4.0G; "-" if not finite
 std::string grouped(int64_t count);         // 12,345; count not negative
+std::string counted(int64_t count, std::string_view what);  // 1 GPU, 2 GPUs
 
 }  // namespace tessera

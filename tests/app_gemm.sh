@@ -28,6 +28,8 @@ done
 expect_ok "${gemm[@]}" --n 200 --alpha 0 --beta 2 --verify --json
 for key in gflops bound bound_kind efficiency q; do expect "no $key without work" grep -q "\"$key\":null" out.txt; done
 expect "nor in the table" not grep -qE 'GFLOP|efficiency|traffic|share' <(grep -v '^{' out.txt)
+expect_ok "${gemm[@]}" --n 200 --repeat 2 && expect "a line for each product" test "$(grep -cE '^product [12] of 2: [0-9.]+ .?s$' err.txt)" = 2
+expect_ok "${gemm[@]}" --n 200 --repeat 2 --quiet && expect "none with --quiet" test ! -s err.txt
 expect_ok "${gemm[@]}" --n 200 --tile 64 --plain --verify --trace t.json --gantt g.svg && expect "a trace" test -s t.json -a -s g.svg
 
 # --- files ---
@@ -43,6 +45,7 @@ expect_error 1 "'?fortran.npy" "${gemm[@]}" --a fortran.npy --b b.npy
 expect_error 2 "d.npy.*f64" "${gemm[@]}" --a d.npy --b b.npy
 expect_error 2 "30.*40|40.*30" "${gemm[@]}" --a a.npy --b a.npy
 expect_error 2 "--m 7" "${gemm[@]}" --a a.npy --b b.npy --m 7
+npy none.npy 0 30; expect_error 2 "'none.npy' holds an empty matrix, of 0 x 30" "${gemm[@]}" --a none.npy --n 10
 expect_error 1 "nix.npy" "${gemm[@]}" --a nix.npy --n 10
 expect_error 1 "nodir" "${gemm[@]}" --n 10 --out nodir/c.npy
 expect_error 2 "bf16" "${gemm[@]}" --n 10 --dtype bf16 --out c3.npy

@@ -28,10 +28,11 @@ if expect_ok "${sirocco[@]}" -- "${small[@]}" --json; then
   for key in step_seconds samples_per_s gflops bound; do expect "$key is positive" is_true "$(json_value $key out.txt) > 0"; done
   expect "efficiency is in (0, 1]" is_true "$(json_value efficiency out.txt) > 0 && $(json_value efficiency out.txt) <= 1"
   expect "estimates are marked" grep -q 'estimates: ' out.txt
-  expect "nothing is on stderr" test ! -s err.txt
+  expect "stderr says what is simulated, in one line" is_true "$(wc -l <err.txt) == 1 && $(grep -cE '^simulating [0-9]+ steps of [0-9]+ tasks' err.txt) == 1"
   grep -oE '"busy":[^,]*,"idle":[^,]*,"tasks":[^,]*,"transfers":[^,}]*' last.json | tr ':' ',' |
     awk -F, '{ s = $2 + $4 + $8; if (!(s > 0.999 && s < 1.1)) bad = 1; n++ } END { exit bad || n != 24 }' || fail "busy, transfers and idle are the whole of 24 workers"
-  expect_ok "${sirocco[@]}" -- "${small[@]}" --json && expect "a second run is the same, byte for byte" cmp -s first.txt out.txt
+  expect_ok "${sirocco[@]}" -- "${small[@]}" --json --quiet && expect "a second run is the same, byte for byte" cmp -s first.txt out.txt
+  expect "nothing is on stderr with --quiet" test ! -s err.txt
 fi
 expect "nothing of the simulation stays in the cache" test -z "$(find cache -mindepth 2 2>/dev/null)"
 

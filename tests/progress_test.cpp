@@ -157,6 +157,8 @@ TEST(Human, Count) {
 TEST(Human, Grouped) {
     for (const auto& [count, text] : {std::pair{0, "0"}, {999, "999"}, {1000, "1,000"}, {1234567, "1,234,567"}})
         EXPECT_EQ(grouped(count), text);
+    EXPECT_EQ(counted(1, "worker") + ", " + counted(0, "GPU") + ", " + counted(24, "core"),
+              "1 worker, 0 GPUs, 24 cores");
 }
 
 TEST(Human, Power) {
