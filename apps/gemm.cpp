@@ -33,15 +33,14 @@ void add_gemm_flags(CLI::App& app, GemmFlags& f) {
     app.add_flag("--tb", f.tb, "B is stored transposed, n x k")->group("Product");
     app.add_option("--alpha", f.alpha, "In C = alpha op(A) op(B) + beta C")->capture_default_str()->group("Product");
     app.add_option("--beta", f.beta, "0: C is not read")->capture_default_str()->group("Product");
-#ifndef STARPU_SIMGRID
     const auto file = [&](const char* flag, std::string& value, const char* what) {
-        app.add_option(flag, value, what)->type_name("FILE.npy")->check(not_empty())->group("Product");
+        not_simulated(app.add_option(flag, value, what)->type_name("FILE.npy")->check(not_empty())->group("Product"),
+                      no_values);
     };
     file("--a", f.a, "Read A (f32 or f64); else its elements are random in [-1, 1)");
     file("--b", f.b, "Read B");
     file("--out", f.out, "Write C; it appears when it is complete");
-    app.add_flag("--verify", f.verify, "Check the product in double")->group("Product");
-#endif
+    not_simulated(app.add_flag("--verify", f.verify, "Check the product in double")->group("Product"), no_values);
     app.add_option("--tile", f.tile, "Largest extent of a tile, or auto")
         ->type_name("N|auto")
         ->capture_default_str()
@@ -67,6 +66,9 @@ static void take_extents_of_files(GemmFlags& f) {
                           const char* cols_flag) {
         if (file.empty()) return;
         const MatrixReader reader(file);
+        if (reader.rows() == 0 || reader.cols() == 0)
+            throw UsageError("'" + file + "' holds an empty matrix, of " + std::to_string(reader.rows()) + " x " +
+                             std::to_string(reader.cols()));
         if (reader.dtype() != parse_dtype(f.dtype))
             throw UsageError("'" + file + "' holds " + std::string(name_of(reader.dtype())) + ", and --dtype is " +
                              f.dtype);

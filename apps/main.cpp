@@ -17,6 +17,11 @@ extern "C" char** environ;
 using namespace tessera;
 
 static const char* const version = "tessera 0.1.0";
+#ifdef STARPU_SIMGRID  // tessera-sim is started by it
+static const std::string invocation = "tessera simulate --machine NAME --";
+#else
+static const std::string invocation = "tessera";
+#endif
 
 static int fail(const std::string& message, const std::string& hint, int code) {
     std::cerr << "error: " << message << "\n";
@@ -31,7 +36,8 @@ static std::pair<std::string, std::string> unknown_word(const CLI::App& at) {
     const auto flag = std::find_if(words.begin(), words.end(), [](const std::string& w) { return w.starts_with("-"); });
     std::vector<std::string> known;
     if (flag != words.end()) {
-        for (const CLI::Option* o : at.get_options()) known.push_back(o->get_name());
+        for (const CLI::Option* o : at.get_options())
+            if (!o->get_group().empty()) known.push_back(o->get_name());
         const std::string word = flag->substr(0, flag->find('='));
         return {"unknown option '" + word + "'", suggestion(word, known)};
     }
@@ -44,7 +50,7 @@ static std::pair<std::string, std::string> unknown_word(const CLI::App& at) {
 }
 
 static int run(int argc, char** argv) {
-    CLI::App app("Tessera trains neural networks and multiplies matrices as StarPU task graphs.", "tessera");
+    CLI::App app("Tessera trains neural networks and multiplies matrices as StarPU task graphs.", invocation);
     app.require_subcommand(1);
     app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     app.set_version_flag("--version", version);
@@ -52,6 +58,7 @@ static int run(int argc, char** argv) {
     std::vector<std::pair<CLI::App*, Command>> commands;
     const auto add = [&](const char* name, const char* what, Command (*make)(CLI::App&)) {
         CLI::App* sub = app.add_subcommand(name, what);
+        sub->set_version_flag("--version", version)->group("");
         commands.emplace_back(sub, make(*sub));
     };
     add("train", "Train a network", add_train);
@@ -76,7 +83,7 @@ static int run(int argc, char** argv) {
         return 0;
     } catch (const CLI::ParseError& e) {
         const CLI::App* at = &app;
-        std::string help = "tessera ";
+        std::string help = invocation + " ";
         while (!at->get_subcommands().empty()) at = at->get_subcommands()[0], help += at->get_name() + " ";
         // Words are left over after any error; only these two are about them.
         const bool about_words = e.get_exit_code() == int(CLI::ExitCodes::ExtrasError) ||

@@ -74,12 +74,10 @@ static std::shared_ptr<ScratchFolder> use_streams(const std::string& streams, bo
 
 #endif
 
-#ifndef STARPU_SIMGRID
 static std::string streams_number(std::string& s) {
     if (std::string wrong = whole_number(1)(s); !wrong.empty()) return wrong;
     return std::stoll(s) <= most_streams ? "" : "must be at most " + std::to_string(most_streams);
 }
-#endif
 
 void CommonOptions::add_to(CLI::App& app) {
     const std::string group = "Common";
@@ -111,17 +109,19 @@ void CommonOptions::add_to(CLI::App& app) {
         ->check(not_empty())
         ->group(group);
     app.add_option("--gantt", gantt, "Draw what ran when")->type_name("FILE.svg")->check(not_empty())->group(group);
-#ifndef STARPU_SIMGRID
-    app.add_option("--streams", streams, "Tasks at once on each GPU; auto: 2 where pairs measured together gain by it")
-        ->type_name("INT|auto")
-        ->capture_default_str()
-        ->check(CLI::Validator([](std::string& s) { return s == "auto" ? "" : streams_number(s); }, ""))
-        ->group(group);
-    app.add_option("--machine", machine, "Take the performance models of that machine instead of this one's own")
-        ->type_name("NAME")
-        ->check(not_empty())
-        ->group(group);
-#endif
+    not_simulated(app.add_option("--streams", streams,
+                                 "Tasks at once on each GPU; auto: 2 where pairs measured together gain by it")
+                      ->type_name("INT|auto")
+                      ->capture_default_str()
+                      ->group(group)
+                      ->check(CLI::Validator([](std::string& s) { return s == "auto" ? "" : streams_number(s); }, "")),
+                  "several tasks at once on one GPU cannot be simulated");
+    not_simulated(
+        app.add_option("--machine", machine, "Take the performance models of that machine instead of this one's own")
+            ->type_name("NAME")
+            ->check(not_empty())
+            ->group(group),
+        "it stands before the --");
     app.add_flag("--dag-stats", dag_stats, "Print T1, Tinf, T1/Tinf and width of one step's task graph")->group(group);
     app.add_flag("--json", json, "Last line of stdout is one JSON object")->group(group);
     app.add_flag("--quiet", quiet, "No progress on stderr")->group(group);
@@ -242,6 +242,23 @@ CLI::Validator positive_number() {
 
 CLI::Validator not_empty() {
     return CLI::Validator([](std::string& text) { return std::string(text.empty() ? "'' is empty" : ""); }, "");
+}
+
+static void refuse(CLI::Option* flag, const std::string& where, const std::string& why) {
+    const std::string text = where + ": " + flag->get_name() + (why.empty() ? "" : "; " + why);
+    flag->group("")->check(CLI::Validator([text](std::string&) -> std::string { throw UsageError(text); }, ""));
+}
+
+void not_simulated([[maybe_unused]] CLI::Option* flag, [[maybe_unused]] const std::string& why) {
+#ifdef STARPU_SIMGRID
+    refuse(flag, "not under 'tessera simulate'", why);
+#endif
+}
+
+void only_simulated([[maybe_unused]] CLI::Option* flag) {
+#ifndef STARPU_SIMGRID
+    refuse(flag, "only under 'tessera simulate'", "");
+#endif
 }
 
 DType parse_dtype(const std::string& text) {

@@ -11,6 +11,7 @@
 
 namespace CLI {
 class App;
+class Option;
 class Validator;
 }  // namespace CLI
 
@@ -45,6 +46,12 @@ CLI::Validator whole_number(int64_t least);
 CLI::Validator unsigned_number();  // of 64 bits
 CLI::Validator positive_number();
 CLI::Validator not_empty();
+
+// For flags that one of the two has: the other refuses them, saying so, and does not list them. The last call on a
+// flag.
+void not_simulated(CLI::Option*, const std::string& why);
+void only_simulated(CLI::Option*);
+inline constexpr auto no_values = "a simulation has no values";
 
 DType parse_dtype(const std::string&);                       // f32, f64, bf16
 std::vector<int64_t> parse_widths(const std::string& text);  // "512,512"; "0" or "none": no hidden layer

@@ -85,8 +85,8 @@ void end_child(int signal) {
 
 // Runs the program and returns its exit code; signals for this process go to it, so that we stay to clean up.
 int run(const fs::path& program, const std::vector<std::string>& words) {
-    std::vector<std::string> all = {program.string(),
-                                    "--log=root.thres:warning"};  // SimGrid's own, taken out before main
+    // SimGrid takes out its own before main: the words that are to be ours stand behind a --.
+    std::vector<std::string> all = {program.string(), "--log=root.thres:warning", "--"};
     all.insert(all.end(), words.begin(), words.end());
     std::vector<char*> arguments;
     for (std::string& w : all) arguments.push_back(w.data());
@@ -153,6 +153,7 @@ Command add_simulate(CLI::App& app) {
         ->required()
         ->type_name("-- COMMAND")
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    app.footer("What a command takes there: tessera simulate --machine NAME -- COMMAND --help");
     return [f] { return simulate(*f); };
 }
 

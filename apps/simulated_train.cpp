@@ -18,17 +18,6 @@
 namespace tessera {
 namespace {
 
-// What a run writes of its values has none here.
-void refuse_values(const TrainFlags& f) {
-    const std::pair<const char*, bool> flags[] = {{"--checkpoint", !f.checkpoint.empty()},
-                                                  {"--resume", f.resume},
-                                                  {"--every", f.every > 0},
-                                                  {"--metrics", !f.metrics.empty()},
-                                                  {"--plot", !f.plot.empty()}};
-    for (const auto& [name, given] : flags)
-        if (given) throw UsageError(std::string(name) + " writes values, and a simulation has none");
-}
-
 // Every step that is timed has a full batch. Data of less than one are refused, as in training.
 Split whole_batches(const TrainFlags& f) {
     Split data = shape_of_data(f.data, f.validation.value_or(-1), 0);
@@ -150,12 +139,7 @@ void print(const nlohmann::json& j, const Completion& models) {
 Command add_train(CLI::App& app) {
     auto flags = std::make_shared<TrainFlags>();
     add_train_flags(app, *flags);
-    app.add_option("--steps", flags->steps, "Simulated steps that are timed")
-        ->capture_default_str()
-        ->check(whole_number(1))
-        ->group("Execution");
     return [flags] {
-        refuse_values(*flags);
         TrainSetup setup(*flags, [&] { return whole_batches(*flags); });
         setup.write_dag();
         const nlohmann::json j = result_of(setup);

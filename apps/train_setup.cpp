@@ -16,6 +16,22 @@ extern "C" char** environ;
 
 namespace tessera {
 
+// They hold values.
+static void add_outputs(CLI::App& app, TrainFlags& f) {
+    const auto output = [](CLI::Option* flag) { not_simulated(flag->group("Output"), no_values); };
+    output(app.add_option("--checkpoint", f.checkpoint, "Folder for checkpoint.safetensors")
+               ->type_name("DIR")
+               ->check(not_empty()));
+    output(app.add_option("--every", f.every, "Steps between checkpoints; 0: at the end of every epoch")
+               ->capture_default_str()
+               ->check(whole_number(0)));
+    output(app.add_flag("--resume", f.resume, "Go on from the checkpoint if there is one"));
+    output(app.add_option("--metrics", f.metrics, "One JSON line per step and epoch")
+               ->type_name("FILE.jsonl")
+               ->check(not_empty()));
+    output(app.add_option("--plot", f.plot, "Curves of loss and accuracy")->type_name("FILE.svg")->check(not_empty()));
+}
+
 void add_train_flags(CLI::App& app, TrainFlags& f) {
     app.add_option("network", f.network, "mlp, or any of `tessera networks`")->required()->type_name("NETWORK");
     app.add_option("--data", f.data, "digits[:N], mnist:DIR, cifar10:DIR, cifar100:DIR or npy:X,Y")
@@ -87,23 +103,11 @@ void add_train_flags(CLI::App& app, TrainFlags& f) {
            "seconds' worth")
         ->check(whole_number(0))
         ->group("Execution");
-    app.add_option("--checkpoint", f.checkpoint, "Folder for checkpoint.safetensors")
-        ->type_name("DIR")
-        ->check(not_empty())
-        ->group("Output");
-    app.add_option("--every", f.every, "Steps between checkpoints; 0: at the end of every epoch")
-        ->capture_default_str()
-        ->check(whole_number(0))
-        ->group("Output");
-    app.add_flag("--resume", f.resume, "Go on from the checkpoint if there is one")->group("Output");
-    app.add_option("--metrics", f.metrics, "One JSON line per step and epoch")
-        ->type_name("FILE.jsonl")
-        ->check(not_empty())
-        ->group("Output");
-    app.add_option("--plot", f.plot, "Curves of loss and accuracy")
-        ->type_name("FILE.svg")
-        ->check(not_empty())
-        ->group("Output");
+    only_simulated(app.add_option("--steps", f.steps, "Simulated steps that are timed")
+                       ->capture_default_str()
+                       ->check(whole_number(1))
+                       ->group("Execution"));
+    add_outputs(app, f);
     f.common.add_to(app);
 }
 

@@ -101,6 +101,30 @@ rm -rf torn; cp -r "$source/perfmodels/mixed-k40m-m2070" torn
 sed -i 's/id="CUDA3"/id="CUDA9"/' torn/bus/*.platform.v4.xml
 expect_error 1 "platform.v4.xml.*CUDA3" "${simulate[@]}" --machine ./torn/ -- "${small[@]}"
 
+# --- what a simulation understands: ours alone, not what SimGrid takes ---
+for command in train gemm; do
+  expect_ok "${sirocco[@]}" -- $command --help && expect "help of $command" grep -qF "Usage: tessera simulate --machine NAME -- $command [OPTIONS]" out.txt
+  for flag in verify out checkpoint resume streams; do expect "it does not list --$flag" not grep -qE "^ +--$flag\b" out.txt; done
+done
+expect_ok "${sirocco[@]}" -- train --help && expect "--steps is in it" grep -qE '^ +--steps .*timed' out.txt
+expect_ok "${simulate[@]}" --help && expect "it says where the commands' flags are" grep -qF -- '-- COMMAND --help' out.txt
+for words in "--version" "gemm --version"; do
+  # shellcheck disable=SC2086
+  expect_ok "${sirocco[@]}" -- $words && expect "our version" grep -qxE 'tessera [0-9.]+' out.txt
+done
+for flag in cfg=a:1 log=root.thres:info help-cfg; do expect_error 2 "unknown option '--${flag%=*}'" "${sirocco[@]}" -- gemm --n 10 --$flag; done
+for flag in "--a x.npy" "--out x.npy" "--verify" "--streams 2" "--machine mirage"; do
+  # shellcheck disable=SC2086
+  expect_error 2 "not under 'tessera simulate': ${flag%% *};" "${sirocco[@]}" -- gemm --n 10 $flag
+done
+for flag in "--checkpoint ck" "--resume" "--every 2" "--metrics m.jsonl" "--plot p.svg"; do
+  # shellcheck disable=SC2086
+  expect_error 2 "not under 'tessera simulate': ${flag%% *};" "${sirocco[@]}" -- "${small[@]}" $flag
+done
+expect_error 2 "only under 'tessera simulate': --steps" "$program" train mlp --steps 3
+expect_error 2 "unknown option '--nope'" "${sirocco[@]}" -- "${small[@]}" --nope
+expect "the help that it points to is that of a simulation" grep -qxF 'hint: tessera simulate --machine NAME -- train --help' err.txt
+
 # --- wrong use ---
 expect_error 2 "unknown machine 'nosuch'" "${simulate[@]}" --machine nosuch -- "${small[@]}"
 expect "the known ones are listed" grep -q '^hint: .*mirage.*sirocco' err.txt
@@ -121,10 +145,6 @@ expect_error 2 "TESSERA_NOPE" env TESSERA_NOPE=1 "${sirocco[@]}" -- "${small[@]}
 for word in 'calibrate train mlp' 'bench gemm' 'bench overhead'; do
   # shellcheck disable=SC2086
   expect_error '[12]' 'simulat' "${sirocco[@]}" -- $word  # what cannot be simulated says so
-done
-for flag in "--checkpoint ck" "--metrics m.jsonl" "--plot p.svg"; do
-  # shellcheck disable=SC2086
-  expect_error '[12]' "${flag% *}" "${sirocco[@]}" -- "${small[@]}" $flag  # it would hold values
 done
 for flag in trace gantt dag; do expect_error 1 "--$flag.*'none/x'" "${sirocco[@]}" -- "${small[@]}" --$flag none/x; done
 touch file
