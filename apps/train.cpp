@@ -112,7 +112,7 @@ void Training::resume_epoch(const std::string& note) {
         if (!(x >= least && x <= most))
             throw Error("checkpoint '" + checkpoint_->file().string() +
                         "' does not say what its epoch had come to: " + std::to_string(samples) +
-                        " samples, of which it notes " + (note.empty() ? "nothing" : quoted(note)));
+                        " samples, of which it notes " + (note.empty() ? "nothing" : in_quotes(note)));
         return x;
     };
     const double most_loss = double(samples) * std::numeric_limits<float>::max();

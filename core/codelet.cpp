@@ -231,10 +231,13 @@ static void end_on_worker(starpu_task* task, int worker) {
 std::function<void(const std::string&)> end_later() {
     starpu_task* task = starpu_task_get_current();
     starpu_task_end_dep_add(task, 1);
+    Activity* const activity = static_cast<const TaskRun*>(task->cl_arg)->state->run->activity;
+    if (activity) activity->give();
     const bool anywhere = !starpu_sched_ctx_get_sched_policy(task->sched_ctx)->post_exec_hook;
-    return [task, anywhere, worker = starpu_worker_get_id()](const std::string& error) {
+    return [task, anywhere, activity, worker = starpu_worker_get_id()](const std::string& error) {
         const TaskRun& run = *static_cast<const TaskRun*>(task->cl_arg);
         if (!error.empty()) run.state->run->error.report(detail::where(run) + ": " + error);
+        if (activity) activity->take_back();
         if (anywhere) starpu_task_end_dep_release(task);
         else end_on_worker(task, worker);
     };

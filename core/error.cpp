@@ -45,7 +45,7 @@ std::string suggestion_or_list(std::string_view word, const std::vector<std::str
     return close.empty() ? "known: " + join(known, ", ") : close;
 }
 
-std::string quoted(std::string_view text, size_t limit) {
+std::string in_quotes(std::string_view text, size_t limit) {
     std::string shown(text.substr(0, limit));
     for (char& c : shown)
         if (uint8_t(c) < 0x20 || c == 0x7f) c = '?';

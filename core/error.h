@@ -35,7 +35,7 @@ std::string suggestion(std::string_view word, const std::vector<std::string>& kn
 std::string suggestion_or_list(std::string_view word, const std::vector<std::string>& known);  // else "known: a, b"
 
 // A name or value from a file, fit for one line of a message: in quotes, shortened, control characters as '?'.
-std::string quoted(std::string_view text, size_t limit = 80);
+std::string in_quotes(std::string_view text, size_t limit = 80);
 
 // Joins with ", ".
 std::string join(const std::vector<std::string>& words, std::string_view separator = ", ");

@@ -15,7 +15,8 @@ int64_t Activity::begun() const {
     for (const Counts& c : counts_) sum += c.begun.load(std::memory_order_acquire);
     return sum;
 }
-bool Activity::in_body() const {
+bool Activity::at_work() const {
+    if (given_.load(std::memory_order_acquire) > 0) return true;
     // What ended is read first: a body that begins between the two is in progress, not one that ends.
     return std::any_of(counts_.begin(), counts_.end(), [](const Counts& c) {
         const int64_t ended = c.ended.load(std::memory_order_acquire);
@@ -42,7 +43,7 @@ void StallGuard::watch(int64_t seconds) {
     while (!end_.wait_for(lock, std::chrono::milliseconds(1000 * seconds / looks), [&] { return ended_; })) {
         // Tasks submitted and not ended: as many as before also where one comes for each that ends.
         const std::pair now{starpu_task_nsubmitted(), activity_.begun()};
-        const bool waits = now.first > 0 && now == before && !activity_.in_body();
+        const bool waits = now.first > 0 && now == before && !activity_.at_work();
         without_change = waits ? without_change + 1 : 0;
         before = now;
         if (without_change < looks) continue;

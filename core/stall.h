@@ -10,14 +10,17 @@
 
 namespace tessera {
 
-// Bodies begun and ended, per worker: each worker writes its own counts only.
+// Bodies begun and ended, per worker: each worker writes its own counts only. And what they gave to threads that are
+// none, which end them.
 class Activity {
  public:
     explicit Activity(size_t workers) : counts_(workers) {}
     void begin(int worker) { add(counts_[size_t(worker)].begun); }
     void end(int worker) { add(counts_[size_t(worker)].ended); }
+    void give() { given_.fetch_add(1, std::memory_order_relaxed); }
+    void take_back() { given_.fetch_sub(1, std::memory_order_release); }
     int64_t begun() const;
-    bool in_body() const;  // of any worker
+    bool at_work() const;  // in a body, or with what one gave away
 
  private:
     struct alignas(64) Counts {
@@ -27,10 +30,11 @@ class Activity {
         n.store(n.load(std::memory_order_relaxed) + 1, std::memory_order_release);
     }
     std::vector<Counts> counts_;
+    std::atomic<int64_t> given_{0};
 };
 
-// While it lives: once tasks wait, and for so long no body was in progress and none began and no task ended, one line
-// on stderr and exit code 1.
+// While it lives: once tasks wait, and for so long none was at work, no body began and no task ended, one line on
+// stderr and exit code 1.
 class StallGuard {
  public:
     StallGuard(int64_t seconds, const Activity&);

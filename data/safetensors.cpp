@@ -34,12 +34,12 @@ std::string concat(const Parts&... parts) {
 }
 
 [[noreturn]] void refuse(std::string_view source, const std::string& what, const std::string& hint = damaged) {
-    throw Error("safetensors file " + quoted(source, 4096) + ": " + what, hint);
+    throw Error("safetensors file " + in_quotes(source, 4096) + ": " + what, hint);
 }
 
 [[noreturn]] void refuse(std::string_view source, const TensorRecord& record, const std::string& what,
                          const std::string& hint = damaged) {
-    refuse(source, "tensor " + quoted(record.name) + ": " + what, hint);
+    refuse(source, "tensor " + in_quotes(record.name) + ": " + what, hint);
 }
 
 std::string shape_text(const std::vector<int64_t>& shape) {
@@ -52,7 +52,7 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 int64_t storage_bytes(const TensorRecord& record, std::string_view source) {
     int64_t bytes = safetensors_element_bytes(record.dtype);
     if (bytes == 0)
-        refuse(source, record, "unknown dtype " + quoted(record.dtype),
+        refuse(source, record, "unknown dtype " + in_quotes(record.dtype),
                "supported are F32, F64, BF16, I32, I64, U8 and U64; convert the file");
     for (int64_t extent : record.shape)
         if (extent < 0 || __builtin_mul_overflow(bytes, extent, &bytes))
@@ -69,7 +69,7 @@ class HeaderHandler : public nlohmann::json_sax<nlohmann::json> {
     bool null() override { unexpected("null"); }
     bool boolean(bool) override { unexpected("a boolean"); }
     bool number_integer(number_integer_t value) override { unexpected(concat("the number ", value)); }
-    bool number_float(number_float_t, const string_t& text) override { unexpected("the number " + quoted(text)); }
+    bool number_float(number_float_t, const string_t& text) override { unexpected("the number " + in_quotes(text)); }
     bool binary(binary_t&) override { unexpected("binary data"); }
 
     bool number_unsigned(number_unsigned_t value) override {
@@ -82,7 +82,7 @@ class HeaderHandler : public nlohmann::json_sax<nlohmann::json> {
     bool string(string_t& value) override {
         if (where_ == metadata) header.metadata[field_] = std::move(value);
         else if (where_ == tensor && field_ == "dtype") record_.dtype = std::move(value);
-        else unexpected("the string " + quoted(value));
+        else unexpected("the string " + in_quotes(value));
         return true;
     }
     bool start_object(size_t) override {
@@ -93,17 +93,17 @@ class HeaderHandler : public nlohmann::json_sax<nlohmann::json> {
     }
     bool key(string_t& value) override {
         if (where_ == top) {
-            if (!names_.insert(value).second) refuse(source_, "the name " + quoted(value) + " appears twice");
+            if (!names_.insert(value).second) refuse(source_, "the name " + in_quotes(value) + " appears twice");
             record_ = {std::move(value), {}, {}};
             return true;
         }
         field_ = std::move(value);
         if (where_ == metadata && header.metadata.count(field_))
-            refuse(source_, "metadata " + quoted(field_) + " appears twice");
+            refuse(source_, "metadata " + in_quotes(field_) + " appears twice");
         if (where_ == metadata) return true;
         const int bit = field_ == "dtype" ? 1 : field_ == "shape" ? 2 : field_ == "data_offsets" ? 4 : 0;
-        if (bit == 0) refuse(source_, record_, "unknown field " + quoted(field_));
-        if (seen_ & bit) refuse(source_, record_, quoted(field_) + " appears twice");
+        if (bit == 0) refuse(source_, record_, "unknown field " + in_quotes(field_));
+        if (seen_ & bit) refuse(source_, record_, in_quotes(field_) + " appears twice");
         seen_ |= bit;
         return true;
     }
@@ -134,7 +134,7 @@ class HeaderHandler : public nlohmann::json_sax<nlohmann::json> {
     [[noreturn]] void unexpected(const std::string& value) const {
         if (where_ == outside) refuse(source_, "the header is " + value + " instead of an object");
         if (where_ == metadata)
-            refuse(source_, concat("metadata ", quoted(field_), " is ", value, " instead of a string"));
+            refuse(source_, concat("metadata ", in_quotes(field_), " is ", value, " instead of a string"));
         if (where_ == top) refuse(source_, record_, value + " instead of an object");
         const char* const wanted = field_ == "dtype" ? " instead of a string" : " instead of an array";
         if (where_ == tensor) refuse(source_, record_, concat(field_, " is ", value, wanted));
@@ -206,7 +206,8 @@ SafetensorsHeader parse_safetensors(std::span<const uint8_t> file_start, int64_t
 SafetensorsReader::SafetensorsReader(const std::filesystem::path& path)
     : source_(path.string()),
       file_(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {  // a pipe must not block: it is refused below
-    const std::string what = "cannot read " + quoted(source_, 4096), hint = "is the path right, and the file readable?";
+    const std::string what = "cannot read " + in_quotes(source_, 4096),
+                      hint = "is the path right, and the file readable?";
     struct stat status {};
     check_system(file_.value() >= 0 && fstat(file_.value(), &status) == 0, what, hint);
     if (!S_ISREG(status.st_mode)) throw Error(what + ": not a regular file", hint);
@@ -227,7 +228,7 @@ void SafetensorsReader::read_at(int64_t offset, void* dest, int64_t bytes) const
     for (auto* p = static_cast<char*>(dest); bytes > 0;) {
         const ssize_t n = pread(file_.value(), p, size_t(bytes), offset);
         if (n < 0 && errno == EINTR) continue;
-        check_system(n >= 0, "cannot read " + quoted(source_, 4096), "is the disk sound?");
+        check_system(n >= 0, "cannot read " + in_quotes(source_, 4096), "is the disk sound?");
         if (n == 0) refuse(source_, concat("it ended at byte ", offset, " while being read"));
         p += n, offset += n, bytes -= n;
     }
@@ -272,9 +273,9 @@ SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, const Sa
 }
 
 void SafetensorsWriter::write(std::string_view name, const void* data, int64_t bytes) {
-    if (next_ == tensors_.size()) refuse(source_, quoted(name) + " written after the last tensor", caller_bug);
+    if (next_ == tensors_.size()) refuse(source_, in_quotes(name) + " written after the last tensor", caller_bug);
     const TensorRecord& t = tensors_[next_];
-    if (name != t.name) refuse(source_, t, quoted(name) + " written in its place", caller_bug);
+    if (name != t.name) refuse(source_, t, in_quotes(name) + " written in its place", caller_bug);
     if (bytes != t.bytes()) refuse(source_, t, concat(bytes, " bytes written instead of ", t.bytes()), caller_bug);
     file_.write(data, size_t(bytes));
     ++next_;

@@ -65,7 +65,7 @@ static std::string shape_text(const std::vector<int64_t>& shape) {
 // A value as it stands in a file, which may be anybody's.
 static std::string as_one_line(const std::string& value) {
     const auto plain = [](char c) { return c >= ' ' && c <= '~'; };
-    return value.size() <= 80 && std::all_of(value.begin(), value.end(), plain) ? value : quoted(value);
+    return value.size() <= 80 && std::all_of(value.begin(), value.end(), plain) ? value : in_quotes(value);
 }
 
 Checkpoint::Found Checkpoint::load() {

@@ -95,6 +95,25 @@ void work_long_on_one_task() {
     _exit(0);
 }
 
+void wait_for_a_thread_that_is_no_worker() {
+    start();
+    {
+        StallGuard guard(1, activity);
+        starpu_task* task = nap();
+        task->cl = &sleeps;
+        task->use_tag = 1, task->tag_id = 1;
+        starpu_tag_declare_deps(starpu_tag_t(1), 1, starpu_tag_t(2));
+        submit(task);
+        activity.give();
+        sleep_ms(2000);
+        activity.take_back();
+        starpu_tag_notify_from_apps(2);
+        starpu_task_wait_for_all();
+    }
+    starpu_shutdown();
+    _exit(0);
+}
+
 class StallDeathTest : public testing::Test {
     void SetUp() override { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
 };
@@ -108,6 +127,9 @@ TEST_F(StallDeathTest, LeavesTasksAloneThatAreAsManyAllTheTime) {
     EXPECT_EXIT(submit_one_for_each_that_ends(), testing::ExitedWithCode(0), "");
 }
 TEST_F(StallDeathTest, LeavesALongTaskAlone) { EXPECT_EXIT(work_long_on_one_task(), testing::ExitedWithCode(0), ""); }
+TEST_F(StallDeathTest, LeavesADiskThatTakesLongAlone) {
+    EXPECT_EXIT(wait_for_a_thread_that_is_no_worker(), testing::ExitedWithCode(0), "");
+}
 
 }  // namespace
 }  // namespace tessera
