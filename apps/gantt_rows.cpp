@@ -25,7 +25,8 @@ double GanttRows::px(double us) const { return (std::clamp(us, from_us, to_us) -
 namespace {
 
 constexpr size_t most_bars = 55'000, most_links = 24;
-constexpr double thinnest = 0.15;  // pixels
+constexpr double thinnest = 0.15;          // pixels
+constexpr double least_link_share = 0.01;  // of all bytes
 const char* const link_color = "#666666";
 const int other = int(gantt_colors.size()) - 1;
 
@@ -235,7 +236,7 @@ Maker::Link Maker::sum_link(const std::pair<int, int>& pair, const std::vector<c
     return link;
 }
 
-// The busiest links, each as its rate.
+// The busiest links, each as its rate. Those with hardly any bytes would be empty rows.
 void Maker::link_rows() {
     const auto pairs = links_by_pair(data_);
     std::vector<Link> links;
@@ -243,15 +244,18 @@ void Maker::link_rows() {
     for (const auto& [pair, events] : pairs) {
         Link link = sum_link(pair, events);
         if (link.bytes <= 0) continue;
-        bytes += link.bytes, full = std::max(full, link.rates.highest());
+        bytes += link.bytes;
         links.push_back(std::move(link));
     }
     const size_t all = links.size();
-    if (all > most_links) {
+    std::erase_if(links, [&](const Link& link) { return link.bytes < least_link_share * bytes; });
+    const bool many = links.size() > most_links;
+    if (many) {
         std::stable_sort(links.begin(), links.end(), [](const Link& a, const Link& b) { return a.bytes > b.bytes; });
         links.erase(links.begin() + int64_t(most_links), links.end());
         std::sort(links.begin(), links.end(), [](const Link& a, const Link& b) { return a.pair < b.pair; });
     }
+    for (const Link& link : links) full = std::max(full, link.rates.highest());
     for (const Link& link : links)
         out_.rows.push_back({GanttRow::link, short_name(link.name), link.name, human_bytes(std::llround(link.bytes)),
                              "<g transform=\"translate(0 5)\">" + link.rates.svg(full, 10, link_color) + "</g>\n"});
@@ -260,7 +264,8 @@ void Maker::link_rows() {
         out_.notes.push_back("links: mean rates, full height " +
                              fixed(full * out_.width / (out_.to_us - out_.from_us) * 1e-3, 2) + " GB/s");
     if (all > links.size())
-        out_.notes.push_back(grouped(int64_t(all - links.size())) + " links with less traffic left out");
+        out_.notes.push_back(grouped(int64_t(all - links.size())) + (all - links.size() == 1 ? " link" : " links") +
+                             " with less " + (many ? "traffic" : "than 1 % of the bytes") + " left out");
 }
 
 }  // namespace

@@ -224,6 +224,16 @@ TEST(Gantt, ShowsEveryRowOpStepAndNumber) {
     EXPECT_NE(picture.find(">50 %<"), std::string::npos);
 }
 
+TEST(Gantt, LinksWithHardlyAnyBytesHaveNoRow) {
+    TraceData d = small_trace();
+    d.links.push_back({310, 320, 5, 6, 5000});  // of about 75,000 bytes
+    EXPECT_NE(gantt_svg(d).find(">node 5 to node 6<"), std::string::npos);
+    d.links.back().bytes = 500;
+    const std::string picture = gantt_svg(d);
+    EXPECT_EQ(picture.find(">node 5 to node 6<"), std::string::npos);
+    EXPECT_NE(picture.find("1 link with less than 1 % of the bytes left out"), std::string::npos);
+}
+
 TEST(Gantt, WindowCutsAndCounts) {
     const std::string picture = gantt_svg(small_trace(), {.from_us = 200, .to_us = 300});
     EXPECT_EQ(flaw(picture), "");
