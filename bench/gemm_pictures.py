@@ -151,12 +151,12 @@ def rates(rows):
 def memory(rows):
     limits = {"150M": 150, "200M": 200, "250M": 250, "350M": 350, "500M": 500, "1G": 1024, "2G": 2048, "": 4096}
     lines = {("reuse", "blocked"): ("reuse, blocks", blue, ""), ("dmdas", "blocked"): ("dmdas, blocks", sky, ""),
-             ("reuse", "plain"): ("reuse, i j k", blue, ' stroke-dasharray="7 4"'), ("dmdas", "plain"): ("dmdas", vermilion, ""),
+             ("reuse", "plain"): ("reuse", blue, ' stroke-dasharray="7 4"'), ("dmdas", "plain"): ("dmdas", vermilion, ""),
              ("dmdar", "plain"): ("dmdar", pink, ' stroke-dasharray="2 5"'), ("dmda", "plain"): ("dmda", orange, ""),
              ("lws", "plain"): ("lws", green, ""), ("eager", "plain"): ("eager", black, "")}
     p = Picture(900, 540)
     p.text(70, 26, "Efficiency over the memory limit: sirocco, 4 GPUs, n = 19200, f32", size=font + 1, more=' font-weight="bold"')
-    p.text(70, 50, "simulated; i j k: one task after another, as all without \"blocks\"", color=pale, size=font - 2)
+    p.text(70, 50, 'simulated; lines without "blocks" submit tasks in plain i, j, k order', color=pale, size=font - 2)
     axes = Axes(p, 70, 720, 70, 470, (140, 4400), 1.0)
     axes.frame([(v, (k or "none") if k != "200M" else "") for k, v in limits.items()], [(v / 5, f"{v / 5:.1f}") for v in range(6)])
     p.text(395, 522, "memory of each GPU that may be used, bytes (binary units)", "middle")
