@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <map>
+#include <set>
 
 #include "core/error.h"
 #include "models/estimate.h"
@@ -63,19 +65,24 @@ class Check {
 
     std::vector<Finding> run() {
         for (const std::string& codelet : machine_.codelets()) check_codelet(codelet);
+        peaks();
         return std::move(findings_);
     }
 
  private:
     enum Reset : bool { keep, reset };  // what was measured enough
 
+    static std::string flag(Reset r) { return r == reset ? " --reset" : ""; }
+    // The last calibration again.
+    std::string again(Reset r) const {
+        if (!options_.elsewhere) return again_ + flag(r);
+        return "measure there" + (recorded_ ? ": " + again_ + flag(r) : "");
+    }
     // What mends an entry, or a codelet's whole file.
     std::string command(Reset r, const std::string& codelet, std::optional<uint32_t> footprint = {}) const {
-        const std::string flag = r == reset ? " --reset" : "";
-        if (options_.elsewhere) return "measure there" + (recorded_ ? ": " + again_ + flag : "");
         const bool of_another = (footprint && !machine_.facts.entry(codelet, *footprint)) ||
                                 (options_.measures && !options_.measures(codelet, footprint));
-        return of_another ? "tessera calibrate" + flag + " with the command that runs it" : again_ + flag;
+        return of_another && !options_.elsewhere ? "tessera calibrate COMMAND" + flag(r) : again(r);
     }
 
     void check_codelet(const std::string& codelet) {
@@ -113,10 +120,10 @@ class Check {
         for (const ModelEntry& e : entries) {
             const EntryFacts* facts = machine_.facts.entry(codelet, e.footprint);
             if (facts && facts->on(device) != Origin::measured) continue;
+            if (e.samples == 0) continue;  // seen, but never timed: StarPU leaves out the first run
             if (e.samples < options_.samples)
                 add("few samples", e, std::to_string(e.samples) + " of at least " + std::to_string(options_.samples),
                     keep);
-            if (e.samples == 0) continue;
             if (e.mean_us >= options_.least_us && !(e.deviation_us <= options_.deviation * e.mean_us))
                 add("deviation", e, percent(e.deviation_us / e.mean_us) + " of a mean of " + number(e.mean_us) + " us");
             above_peak(codelet, device, e, add);
@@ -137,8 +144,30 @@ class Check {
         const double flops = time_point(machine_.facts.entry(codelet, e.footprint), e).flops;
         if (!(peak > 0) || !(flops > 0)) return;
         const double gflops = flops / e.mean_us * 1e-3;
-        if (gflops > options_.above_peak * peak)
-            add("above peak", e, number(gflops) + " GFLOP/s, more than the peak of " + number(peak));
+        NearPeak& rows = near_peak_[{device, *dtype}];
+        rows.peak = peak;
+        if (gflops > 0.5 * peak) ++rows.near;
+        if (!(gflops > options_.above_peak * peak)) return;
+        rows.highest = std::max(rows.highest, gflops), rows.above.insert(findings_.size());
+        add("above peak", e, number(gflops) + " GFLOP/s, more than the peak of " + number(peak));
+    }
+
+    // Where most of the rows that come near a peak are above it, the peak is wrong: one finding in place of theirs.
+    void peaks() {
+        std::vector<Finding> kept;
+        std::set<size_t> left_out;
+        for (auto& [of, rows] : near_peak_) {
+            const auto above = int64_t(rows.above.size());
+            if (above < options_.above_peak_at_least || 2 * above <= rows.near) continue;
+            const std::string what = "stored for " + std::string(name_of(of.second)) + ": " + number(rows.peak) +
+                                     " GFLOP/s; " + std::to_string(above) + " rows are above it, up to " +
+                                     number(rows.highest);
+            kept.push_back({"peak", "", of.first, 0, 0, what, again(keep)});  // of two measurements the higher is kept
+            left_out.merge(rows.above);
+        }
+        for (size_t i = 0; i < findings_.size(); ++i)
+            if (!left_out.contains(i)) kept.push_back(std::move(findings_[i]));
+        findings_ = std::move(kept);
     }
 
     // The hook measures on a CPU core where there is one: entries of other devices have nothing to be compared with.
@@ -158,6 +187,12 @@ class Check {
     std::string again_;
     bool recorded_ = false;  // the machine's facts name a calibration
     std::vector<Finding> findings_;
+    struct NearPeak {
+        double peak = 0, highest = 0;
+        int64_t near = 0;        // rows above half of it
+        std::set<size_t> above;  // findings
+    };
+    std::map<std::pair<ModelDevice, DType>, NearPeak> near_peak_;
 };
 
 }  // namespace

@@ -15,6 +15,7 @@ struct CheckOptions {
     double deviation = 0.3;  // of the mean
     double spike = 5;        // factor between a mean and the regression over the op's other sizes
     double above_peak = 1.05;
+    int64_t above_peak_at_least = 5;  // rows, before the peak itself is what is wrong
     double drift = 0.1;
     double least_us = 5;  // below, deviation and drift are those of the clock
     int64_t samples = least_samples;
@@ -26,16 +27,16 @@ struct CheckOptions {
 };
 
 struct Finding {
-    std::string kind;  // "damaged", "stale", "few samples", "deviation", "spike", "above peak", "drift"
-    std::string codelet;
+    std::string kind;     // "damaged", "stale", "few samples", "deviation", "spike", "above peak", "drift", "peak"
+    std::string codelet;  // empty: the device's stored peak
     std::optional<ModelDevice> device;  // absent: the whole codelet
     int implementation = 0;
     uint32_t footprint = 0;
     std::string what;     // one line with the figures
-    std::string command;  // that mends it, or in words which one does
+    std::string command;  // that mends it; COMMAND in it stands for the one that runs such a task
 };
 
-// Sorted by codelet; empty if nothing is suspicious. Estimates are not looked at: they claim nothing.
+// Peaks first, then by codelet; empty if nothing is suspicious. Estimates are not looked at: they claim nothing.
 std::vector<Finding> check_models(const Machine&, const CheckOptions& = {});
 
 // Share of the device's peak that an entry reaches: of its flops or of its bandwidth, whichever is larger. Nothing if
