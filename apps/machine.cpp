@@ -94,12 +94,14 @@ ModelCount count_models(const fs::path& folder, const std::string& machine, std:
 }
 
 std::string device_rows(const MachineFacts& facts) {
-    Table table({"device", "name", "f32 GFLOP/s", "f64", "bf16", "GB/s", "figures"});
+    Table table({"device", "name", "f32 GFLOP/s", "f64", "bf16", "GB/s", "note"});
+    Notes notes;
     for (const DeviceFacts& d : facts.devices)
         table.row({name_of(d.device), d.name, figure(d.f32_gflops), figure(d.f64_gflops), figure(d.bf16_gflops),
                    figure(d.gbytes_per_s),
-                   (d.measured ? "measured" : "published or derived") + (d.source.empty() ? "" : ": " + d.source)});
-    return table.text();
+                   notes.number((d.measured ? "measured" : "published or derived") +
+                                (d.source.empty() ? "" : ": " + d.source))});
+    return table.text() + notes.text();
 }
 
 json figures_json(const DeviceFacts& d) {
@@ -129,8 +131,7 @@ int look_at(const std::string& name, const Flags& f) {
     const MachineFacts& facts = machine.facts;
     Table table({"", ""}, false);
     table.row({"machine", machine.name()});
-    if (!facts.derived.empty()) table.row({"derived", facts.derived});
-    else if (!facts.description.empty()) table.row({"what", facts.description});
+    if (facts.derived.empty() && !facts.description.empty()) table.row({"what", facts.description});
     table.row({"CPU cores", std::to_string(bus.cpus)});
     for (int g = 0; g < bus.cudas; ++g)
         table.row({"CUDA " + std::to_string(g),
@@ -140,6 +141,7 @@ int look_at(const std::string& name, const Flags& f) {
          {std::pair{"StarPU", facts.starpu}, {"date", facts.date}, {"command", facts.command}})
         if (!value.empty()) table.row({what, value});
     std::cout << table.text();
+    if (!facts.derived.empty()) print_section("derived", wrapped(" ", facts.derived));
     if (!facts.devices.empty()) print_section("devices", device_rows(facts));
     print_bus(bus);
     print_suspicious(odd);
@@ -179,7 +181,7 @@ void compare_peaks(const Peaks& now, const MachineFacts& facts, std::vector<std:
         if (noted <= 0 || std::fabs(today / noted - 1) <= drift_limit) return;
         odd.push_back(std::string(what) + " of a core: " + fixed(today, 1) + ", but " + fixed(noted, 1) +
                       " when the models were measured" + (facts.date.empty() ? "" : " (" + facts.date + ")") +
-                      "; tessera calibrate measures anew");
+                      "; tessera calibrate COMMAND --reset measures COMMAND's tasks and the peaks anew");
     };
     compare("f32 GFLOP/s", now.f32_gflops, then->f32_gflops);
     compare("f64 GFLOP/s", now.f64_gflops, then->f64_gflops);
@@ -332,18 +334,19 @@ std::string devices_text(const Bus& bus) {
 
 int list(bool as_json) {
     auto all = json::array();
-    Table table({"name", "kind", "devices", "derived"});
+    Table table({"name", "kind", "devices", "note"});
+    Notes notes;
     for (const KnownMachine& m : known_machines(read_config(environ).cache)) {
         std::string devices, derived;
         try {
             devices = devices_text(read_bus(m.folder / "bus", m.name));
             if (m.kind != "StarPU's") derived = read_facts(m.folder).derived;
         } catch (const Error& e) { devices = std::string("damaged: ") + e.what(); }
-        table.row({m.name, m.kind, devices, derived});
+        table.row({m.name, m.kind, devices, notes.number(derived)});
         all.push_back({{"name", m.name}, {"kind", m.kind}, {"devices", devices}, {"derived", derived}});
     }
     if (as_json) std::cout << all.dump() << std::endl;
-    else std::cout << table.text();
+    else std::cout << table.text() << notes.text();
     return 0;
 }
 

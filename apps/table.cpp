@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <sstream>
 #include <stdexcept>
 
 namespace tessera {
@@ -60,6 +61,29 @@ std::string Table::text() const {
         finish_line();
     }
     return all;
+}
+
+std::string Notes::number(const std::string& text) {
+    if (text.empty()) return "";
+    const auto at = std::find(texts_.begin(), texts_.end(), text);
+    const auto index = at - texts_.begin();
+    if (at == texts_.end()) texts_.push_back(text);
+    return std::to_string(index + 1);
+}
+
+std::string Notes::text() const {
+    std::string all = texts_.empty() ? "" : "\n";
+    for (size_t i = 0; i < texts_.size(); ++i) all += wrapped(pad_left(std::to_string(i + 1), 3) + ":", texts_[i]);
+    return all;
+}
+
+std::string wrapped(std::string head, const std::string& text) {
+    constexpr int64_t width = 110;
+    const std::string indent(size_t(display_width(head)), ' ');
+    std::string all, word;
+    for (std::istringstream words(text); words >> word; head += " " + word)
+        if (display_width(head) + 1 + display_width(word) > width && head != indent) all += head + "\n", head = indent;
+    return all + head + "\n";
 }
 
 int64_t display_width(std::string_view text) {

@@ -19,6 +19,19 @@ class Table {
     bool underline_;
 };
 
+// Long texts of a table's rows: a number in the table, the text below it, once.
+class Notes {
+ public:
+    std::string number(const std::string& text);  // "" for no text
+    std::string text() const;                     // an empty line, then all
+
+ private:
+    std::vector<std::string> texts_;
+};
+
+// `head`, then the text's words in lines that fit a terminal, all as far in as the first one.
+std::string wrapped(std::string head, const std::string& text);
+
 // Columns that UTF-8 text takes on a terminal, one per code point.
 int64_t display_width(std::string_view text);
 

@@ -168,6 +168,25 @@ TEST(Human, Power) {
     EXPECT_EQ(human_power(2e300), "2·10³⁰⁰");
 }
 
+TEST(Table, NotesAreNumberedOnceAndFitATerminal) {
+    Notes notes;
+    EXPECT_EQ(notes.text(), "");
+    EXPECT_EQ(notes.number(""), "");
+    EXPECT_EQ(notes.number("one"), "1");
+    std::string words = "two";
+    for (int i = 0; i < 60; ++i) words += " words";
+    EXPECT_EQ(notes.number(words), "2");
+    EXPECT_EQ(notes.number("one"), "1");
+    std::istringstream text(notes.text());
+    std::vector<std::string> lines;
+    for (std::string line; std::getline(text, line);) lines.push_back(line);
+    ASSERT_EQ(lines.size(), 6u);
+    EXPECT_EQ(lines[1], "  1: one");
+    EXPECT_EQ(lines[3].substr(0, 10), "     words");
+    for (const std::string& line : lines) EXPECT_LE(line.size(), 110u);
+    EXPECT_EQ(wrapped("head:", std::string(200, 'x')), "head:\n      " + std::string(200, 'x') + "\n");
+}
+
 TEST(Table, AlignsNumbersRight) {
     Table table({"device", "GFLOP/s", "memory", "note"});
     table.row({"cpu 0", "85.2", "1.5 GiB", "3x3 conv"});
