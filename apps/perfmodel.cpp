@@ -4,7 +4,9 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <iostream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -78,7 +80,7 @@ std::vector<Row> known_rows(const Machine& machine, const std::string& codelet) 
     if (std::find(codelets.begin(), codelets.end(), codelet) == codelets.end())
         throw UsageError(
             "machine '" + machine.name() + "' has no model of '" + codelet + "'",
-            codelets.empty() ? "it has none at all: run tessera calibrate" : suggestion_or_list(codelet, codelets));
+            codelets.empty() ? "it has none at all: run tessera calibrate COMMAND" : suggestion_or_list(codelet, codelets));
     return rows_of(machine, codelet);
 }
 
@@ -90,7 +92,9 @@ int list(const Flags& f) {
         std::vector<std::string> devices;
         std::set<uint32_t> sizes;
         int64_t samples = 0, estimates = 0;
-        for (const Row& r : rows_of(machine, codelet)) {
+        const auto rows = rows_of(machine, codelet);
+        if (rows.empty()) continue;  // StarPU writes a file for each codelet that it met
+        for (const Row& r : rows) {
             if (devices.empty() || devices.back() != name_of(r.device)) devices.push_back(name_of(r.device));
             sizes.insert(r.entry.footprint);
             if (r.origin == Origin::measured) samples += r.entry.samples;
@@ -148,6 +152,24 @@ int show(const Flags& f) {
     return 0;
 }
 
+// One point for every power of two: the medians of the rows around it. Shapes of equal work differ in speed.
+Series medians(const Series& rows) {
+    std::map<long, std::pair<std::vector<double>, std::vector<double>>> around;
+    for (size_t i = 0; i < rows.x.size(); ++i) {
+        auto& [x, y] = around[std::lround(std::log2(rows.x[i]))];
+        x.push_back(rows.x[i]), y.push_back(rows.y[i]);
+    }
+    const auto median = [](std::vector<double>& values) {
+        std::sort(values.begin(), values.end());
+        const size_t n = values.size();
+        return (values[n / 2] + values[(n - 1) / 2]) / 2;
+    };
+    Series line{rows.name, {}, {}};
+    for (auto& [power, values] : around)
+        line.x.push_back(median(values.first)), line.y.push_back(median(values.second));
+    return line;
+}
+
 int plot(const Flags& f) {
     if (!f.out.ends_with(".svg")) throw UsageError("--out '" + f.out + "' is no .svg file", "pictures are SVG");
     const Machine machine = chosen_machine(f);
@@ -159,18 +181,27 @@ int plot(const Flags& f) {
     chart.y_label = flops ? "GFLOP/s" : "GB/s";
     chart.log_x = true;
     int64_t points = 0;
+    std::vector<Series> each;  // of a device and implementation
     for (const Row& r : rows) {
+        if (r.origin == Origin::measured && r.entry.samples < least_samples) continue;
         const double x = flops ? r.work.flops : r.work.bytes, y = flops ? r.gflops() : r.gbytes_per_s();
         if (!(x > 0) || !(y > 0)) continue;
         const std::string name =
             name_of(r.device) + ", " + r.label + (r.origin == Origin::measured ? "" : " (estimate)");
-        auto series = std::find_if(chart.series.begin(), chart.series.end(), [&](auto& s) { return s.name == name; });
-        if (series == chart.series.end()) series = chart.series.insert(series, Series{name, {}, {}});
+        auto series = std::find_if(each.begin(), each.end(), [&](auto& s) { return s.name == name; });
+        if (series == each.end()) series = each.insert(series, Series{name, {}, {}});
         series->x.push_back(x), series->y.push_back(y);
         ++points;
     }
+    for (size_t i = 0; i < each.size(); ++i) {
+        Series line = medians(each[i]);
+        each[i].name = "", each[i].faint = true, each[i].marks = Series::only_marks, line.marks = Series::unmarked;
+        line.color = each[i].color = int(i);
+        chart.series.push_back(std::move(each[i])), chart.series.push_back(std::move(line));
+    }
     write_file(f.out, svg(chart));
-    std::cerr << "wrote " << f.out << ": " << points << " sizes in " << chart.series.size() << " series\n";
+    std::cerr << "wrote " << f.out << ": " << points << " sizes in " << each.size()
+              << " series; lines join the medians around each power of two\n";
     if (f.json)
         std::cout
             << Json({{"machine", machine.name()}, {"codelet", f.codelet}, {"out", f.out}, {"points", points}}).dump()
@@ -188,9 +219,10 @@ int check(const Flags& f) {
     Json all = Json::array();
     Table table({"finding", "codelet", "device", "implementation", "footprint", "what", "mend it with"});
     for (const Finding& x : findings) {
+        const bool row = x.device && !x.codelet.empty();  // else a whole file, or a device's peak
         const std::string device = x.device ? name_of(*x.device) : "",
-                          footprint = x.device ? footprint_text(x.footprint) : "";
-        const std::string label = x.device ? implementation_label(x.codelet, *x.device, x.implementation) : "";
+                          footprint = row ? footprint_text(x.footprint) : "";
+        const std::string label = row ? implementation_label(x.codelet, *x.device, x.implementation) : "";
         table.row({x.kind, x.codelet, device, label, footprint, x.what, x.command});
         all.push_back({{"finding", x.kind},
                        {"codelet", x.codelet},
@@ -228,7 +260,8 @@ Command add_perfmodel(CLI::App& app) {
     };
     add("list", "Codelets that have a model", list);
     CLI::App* shown = add("show", "Every size of one codelet: time, rate, share of the device's peak", show);
-    CLI::App* plotted = add("plot", "Rate over size as a picture, a line per device and implementation", plot);
+    CLI::App* plotted =
+        add("plot", "Rate over size as a picture: rows from ten samples on, a line through their medians", plot);
     for (CLI::App* sub : {shown, plotted})
         sub->add_option("codelet", f->codelet, "As `perfmodel list` names it")->required()->check(not_empty());
     plotted->add_option("--out", f->out, "Picture to write")->type_name("FILE.svg")->required()->check(not_empty());

@@ -93,15 +93,18 @@ std::string drawn(const Series& s, const std::string& color, const Axis& x, cons
         const bool gap = i == s.x.size() || !x.accepts(s.x[i]) || !y.accepts(s.y[i]);
         if (gap) append_run(path, run), run.clear();
         else run.push_back({x.at(s.x[i]), y.at(s.y[i])});
-        if (gap || s.faint || s.x.size() > 40) continue;  // few points are marked
+        const bool marked = s.marks == Series::few_marked ? !s.faint && s.x.size() <= 40 : s.marks != Series::unmarked;
+        if (gap || !marked) continue;
         const auto& [cx, cy] = run.back();
         dots += "<circle cx=\"" + svg_number(cx) + "\" cy=\"" + svg_number(cy) + "\" r=\"2.8\"/>\n";
     }
     if (path.empty()) return "";
+    const std::string marks =
+        dots.empty() ? "" : "<g fill=\"" + color + (s.faint ? "\" fill-opacity=\"0.5" : "") + "\">\n" + dots + "</g>\n";
+    if (s.marks == Series::only_marks) return marks;
     return "<path d=\"" + path + "\" fill=\"none\" stroke=\"" + color + "\" stroke-width=\"" +
            (s.faint ? "0.8\" stroke-opacity=\"0.35" : "2") +
-           "\" stroke-linejoin=\"round\" stroke-linecap=\"round\"/>\n" +
-           (dots.empty() ? "" : "<g fill=\"" + color + "\">\n" + dots + "</g>\n");
+           "\" stroke-linejoin=\"round\" stroke-linecap=\"round\"/>\n" + marks;
 }
 
 class Drawing {

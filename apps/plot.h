@@ -12,8 +12,9 @@ struct Series {
     std::string name;  // empty: not in the legend
     std::vector<double> x, y;
     bool right_axis = false;
-    bool faint = false;  // thin and light: raw values behind a smoothed line
-    int color = -1;      // index into the palette; -1: the next one
+    bool faint = false;                                            // thin and light: raw values behind a smoothed line
+    int color = -1;                                                // index into the palette; -1: the next one
+    enum { few_marked, unmarked, only_marks } marks = few_marked;  // few: up to 40 points; only: no line
 };
 
 struct Chart {

@@ -64,6 +64,7 @@ expect "other tiles are measured" test "$(json_value measured out.txt)" -gt 0
 
 # --- perfmodel ---
 expect_ok "${perfmodel[@]}" list --json && expect "list: JSON" last_line_is_json && expect "gemm_f32 is listed" grep -q '^gemm_f32 ' out.txt
+  expect "no codelet without a row is listed" awk '/^[a-z_0-9]+ .* (current|stale|unknown)$/ && $(NF-1) + $(NF-2) == 0 { bad = 1 } END { exit bad }' out.txt
 expect_ok "${perfmodel[@]}" show gemm_f32 --json && expect "show: JSON" last_line_is_json
 for key in device implementation footprint samples mean_us deviation gflops gbytes_per_s share_of_peak origin; do expect "show has $key" grep -q "\"$key\":" last.json; done
 expect "every entry has 10 samples or more" sh -c "grep -oE '\"samples\":[0-9]+' last.json | cut -d: -f2 | awk '\$1 < 10 { bad = 1 } END { exit bad || NR == 0 }'"

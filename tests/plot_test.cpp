@@ -62,6 +62,18 @@ TEST(Plot, NanIsAGapAndALonePointADot) {
     EXPECT_EQ(count(svg({"", "", "", "", false, {{"dots", {1, 2, 3}, {1, NAN, 2}}}, {}}), "<circle"), 2);
 }
 
+TEST(Plot, MarksAlone) {
+    Series s{"", {1, 2, 2, 3}, {1, 2, 3, 4}};
+    const auto drawn = [&] { return svg({"", "", "", "", false, {s}, {}}); };
+    const int paths = count(drawn(), "<path");
+    s.marks = Series::only_marks;
+    EXPECT_EQ(count(drawn(), "<path"), paths - 1);
+    EXPECT_EQ(count(drawn(), "<circle"), 4);
+    s.marks = Series::unmarked;
+    EXPECT_EQ(count(drawn(), "<path"), paths);
+    EXPECT_EQ(count(drawn(), "<circle"), 0);
+}
+
 TEST(Plot, NotPositiveIsAGapOnALogAxis) {
     Series s{"", {1, 2, 3, 4}, {1, 0, -1, 10}};
     EXPECT_EQ(count(svg({"", "", "", "", true, {s}, {}}), "<circle"), 2);
