@@ -205,9 +205,9 @@ void CommonOptions::write_dag(const Plan& plan) const {
     if (!dag.empty()) write_file(dag, to_dot(plan, deterministic));
     if (!dag_stats) return;
     const DagStats s = tessera::dag_stats(plan, estimated_times(plan), deterministic);
-    std::cout << "one step, estimated from flops and bytes: " << s.tasks << " tasks, " << s.edges
-              << " dependencies, T1 " << human_seconds(s.t1) << ", Tinf " << human_seconds(s.t_inf) << ", T1/Tinf "
-              << fixed(s.parallelism(), 2) << ", width " << s.width << "\n";
+    std::cout << "one step, times estimated from flops and bytes (only their ratios matter): " << s.tasks << " tasks, "
+              << s.edges << " dependencies, T1 " << human_seconds(s.t1) << ", Tinf " << human_seconds(s.t_inf)
+              << ", T1/Tinf " << fixed(s.parallelism(), 2) << ", width " << s.width << "\n";
 }
 
 template <class Number>
