@@ -78,9 +78,9 @@ std::vector<Row> rows_of(const Machine& machine, const std::string& codelet) {
 std::vector<Row> known_rows(const Machine& machine, const std::string& codelet) {
     const auto codelets = machine.codelets();
     if (std::find(codelets.begin(), codelets.end(), codelet) == codelets.end())
-        throw UsageError(
-            "machine '" + machine.name() + "' has no model of '" + codelet + "'",
-            codelets.empty() ? "it has none at all: run tessera calibrate COMMAND" : suggestion_or_list(codelet, codelets));
+        throw UsageError("machine '" + machine.name() + "' has no model of '" + codelet + "'",
+                         codelets.empty() ? "it has none at all: run tessera calibrate COMMAND"
+                                          : suggestion_or_list(codelet, codelets));
     return rows_of(machine, codelet);
 }
 
