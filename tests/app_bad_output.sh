@@ -60,8 +60,8 @@ expect "no temporary file is left" test -z "$(find . -name '*.tmp-*')"
 # --- files that fail at the end: the results are there ---
 expect_ok "${command[@]}" --quiet  # StarPU's own files are written without the limit
 for flag in trace plot; do
-  got=0; checks=$((checks + 1))  # at most 32 KiB a file; the signal of a larger one is ignored
-  (trap '' XFSZ; ulimit -f 32; exec "${command[@]}" --batch 1 --epochs 3 --json --$flag large) >out.txt 2>err.txt </dev/null || got=$?
+  got=0; checks=$((checks + 1))  # at most 12 KiB a file; the signal of a larger one is ignored
+  (trap '' XFSZ; ulimit -f 12; exec "${command[@]}" --batch 1 --epochs 3 --json --$flag large) >out.txt 2>err.txt </dev/null || got=$?
   [ $got = 1 ] || fail "--$flag beyond the limit: exit $got"
   expect "--$flag is what could not be written" grep -q "^error: cannot write '.*large'" err.txt
   expect "the results of training come before --$flag" sh -c 'grep -q "^test accuracy" out.txt && grep -q "^{.*test_accuracy" out.txt'

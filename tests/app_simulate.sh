@@ -122,7 +122,7 @@ for flag in "--checkpoint ck" "--resume" "--every 2" "--metrics m.jsonl" "--plot
   expect_error 2 "not under 'tessera simulate': ${flag%% *};" "${sirocco[@]}" -- "${small[@]}" $flag
 done
 expect_error 2 "only under 'tessera simulate': --steps" "$program" train mlp --steps 3
-expect_error 2 "unknown option '--nope'" "${sirocco[@]}" -- "${small[@]}" --nope
+expect_error 2 "unknown option '--zzzzzzzzz'" "${sirocco[@]}" -- "${small[@]}" --zzzzzzzzz
 expect "the help that it points to is that of a simulation" grep -qxF 'hint: tessera simulate --machine NAME -- train --help' err.txt
 
 # --- wrong use ---

@@ -141,7 +141,11 @@ if [ "$(id -u)" != 0 ]; then
 fi
 if unshare -m sh -c "mount -t tmpfs -o size=64k none folder" 2>/dev/null; then
   for flag in trace gantt; do
-    expect_error 1 "No space" unshare -m bash -c 'mount -t tmpfs -o size=4k none folder && exec "$@"' _ "${train[@]}" --$flag folder/x
+    got=0
+    unshare -m bash -c 'mount -t tmpfs -o size=4k none folder && exec "$@"' _ "${train[@]}" --$flag folder/x >out.txt 2>err.txt </dev/null || got=$?
+    expect "--$flag on a full disk fails" test $got = 1
+    expect "and says so" grep -q '^error: .*No space' err.txt
+    expect "after the results" grep -q '^test accuracy' out.txt
   done
   unshare -m bash -c 'mount -t tmpfs -o size=16k none folder; "$@"; ls -A folder' _ "${train[@]}" --trace folder/x >full.txt 2>&1 </dev/null || true
   expect "no temporary file is left on a full disk" sh -c '! grep -q tmp- full.txt'
