@@ -251,10 +251,35 @@ std::vector<Place> order_of(const Plan& plan, const std::vector<const Chain*>& c
     return places;
 }
 
-void block_node(Plan& plan, size_t begin, const std::vector<Chain>& chains, const std::vector<BlockDevice>& devices) {
-    const PlanValue& c = plan.values[size_t(plan.tiles[size_t(written_tile(plan.tasks[begin]))].value)];
+// What each device should compute, in tiles of C: in proportion to speed, but of several workers no more than they can
+// end by the time that all would be done. A core may need longer for one tile than GPUs for all.
+std::vector<double> shares_of(const Plan& plan, const std::vector<Chain>& chains,
+                              const std::vector<BlockDevice>& devices) {
+    double speed = 0, flops = 0;
+    for (const BlockDevice& d : devices) speed += d.speed;
+    for (const Chain& c : chains)
+        for (size_t t : c.tasks) flops += plan.tasks[t].cost.flops;
+    constexpr double late = 1.05;
     std::vector<double> shares;
-    for (const BlockDevice& d : devices) shares.push_back(d.speed);
+    for (const BlockDevice& d : devices) {
+        double tiles = double(chains.size()) * d.speed / speed;
+        if (d.workers > 1 && devices.size() > 1) {
+            const double tile_s = flops / double(chains.size()) * d.workers / d.speed;
+            tiles = std::min(tiles, d.workers * std::floor(late * flops / speed / tile_s));
+        }
+        shares.push_back(tiles);
+    }
+    return shares;
+}
+
+void block_node(Plan& plan, size_t begin, const std::vector<Chain>& chains,
+                const std::vector<BlockDevice>& all_devices) {
+    const PlanValue& c = plan.values[size_t(plan.tiles[size_t(written_tile(plan.tasks[begin]))].value)];
+    const std::vector<double> all_shares = shares_of(plan, chains, all_devices);
+    std::vector<double> shares;
+    std::vector<BlockDevice> devices;
+    for (size_t d = 0; d < all_devices.size(); ++d)
+        if (all_shares[d] > 0) shares.push_back(all_shares[d]), devices.push_back(all_devices[d]);
     const auto owner = assign_tiles(c.grid.rows(), c.grid.cols(), shares);
     std::vector<std::vector<const Chain*>> parts(devices.size());
     for (const Chain& chain : chains)

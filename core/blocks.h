@@ -14,6 +14,7 @@ struct BlockDevice {
     int64_t memory_bytes = 0;  // what it may hold; 0: no limit
     double bytes_per_s = 0;    // its part of the links to host memory; 0: unknown, or it computes there
     bool pieces = false;       // what small tiles are cut from (core/pieces.h)
+    int workers = 1;           // which have the speed in equal parts: each computes tiles of C on its own
 };
 
 // Tiles of C to devices: counts in proportion to `shares` (largest remainder), regions connected and near-square. The

@@ -72,6 +72,7 @@ class Reuse {
         int64_t held_bytes = 0;
         std::deque<Handle> leaving;  // complete, on the way home: still in memory
         double backlog_us = 0;       // of tasks submitted for it and not done
+        double ready_us = 0;         // of those in `own`
         int in_flight = 0;           // tasks staged or running
     };
     struct Pending {
@@ -109,6 +110,7 @@ class Reuse {
                 used(task, *hint);
             if (d >= 0) {
                 devices_[size_t(d)].own.emplace(-int64_t(task->priority), task);
+                devices_[size_t(d)].ready_us += length_us(task, devices_[size_t(d)].workers[0]);
                 wake = devices_[size_t(d)].workers;
             } else {
                 shared_.emplace(-int64_t(task->priority), task);
@@ -317,7 +319,7 @@ class Reuse {
             if (!starpu_worker_can_execute_task_first_impl(worker, it->second, nullptr)) continue;
             const bool first = seen++ == 0;
             if (first ? must || fits(device, it->second) : more_bytes(device, it->second) == 0)
-                return out_of(device.own, it);
+                return out_of_own(device, it);
         }
         if (seen > 0) return nullptr;
         if (auto it = best_shared(worker, self, device); it != shared_.end()) {
@@ -330,6 +332,12 @@ class Reuse {
         starpu_task* task = it->second;
         list.erase(it);
         return task;
+    }
+
+    starpu_task* out_of_own(Device& device, std::multimap<int64_t, starpu_task*>::iterator it) {
+        const double us = length_us(it->second, device.workers[0]);
+        device.ready_us = device.own.size() > 1 ? std::max(0.0, device.ready_us - us) : 0;
+        return out_of(device.own, it);
     }
 
     double missing_us(starpu_task* task, const Device& device) const {
@@ -381,7 +389,8 @@ class Reuse {
         return best;
     }
 
-    // From the device that has most left to do the task that it would come to last.
+    // From the device that has most left to do the task that it would come to last. A core takes many times as long as
+    // a GPU, and what waits for the task as long: it takes what the GPU has ready for that time only.
     starpu_task* steal(unsigned worker, Device& device) {
         Device* from = nullptr;
         double left_us = 0;
@@ -394,14 +403,15 @@ class Reuse {
         starpu_task* task = last->second;
         if (!starpu_worker_can_execute_task_first_impl(worker, task, nullptr)) return nullptr;
         if (device.in_flight > 0 && !fits(device, task)) return nullptr;
-        if (length_us(task, worker) + missing_us(task, device) > left_us) return nullptr;
+        const bool alike = starpu_worker_get_type(int(worker)) == starpu_worker_get_type(int(from->workers[0]));
+        if (length_us(task, worker) + missing_us(task, device) > (alike ? left_us : from->ready_us)) return nullptr;
         if (const TaskHint* hint = hint_of(task); hint && hint->node == int(from->node)) used(task, *hint);
         if (auto it = pending_.find(task); it != pending_.end()) {
             from->backlog_us = std::max(0.0, from->backlog_us - it->second.us);
             it->second = {device_of_[worker], length_us(task, worker)};
             device.backlog_us += it->second.us;
         }
-        return out_of(from->own, last);
+        return out_of_own(*from, last);
     }
 
     PolicyMutex mutex_;

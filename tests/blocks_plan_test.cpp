@@ -274,6 +274,23 @@ TEST(BlockProducts, ATileAloneStaysAsItIs) {
     for (const TaskSpec& t : blocked.tasks) EXPECT_TRUE(t.owner == -1 && !t.completes);
 }
 
+// A device beside a GPU ten times as fast as one unit: how many of 16 tiles of C do its workers get?
+int64_t tiles_beside_a_gpu(double speed, int workers) {
+    ProductCase c{16, 16, 8, 4, {}, {{1, 10e9}, {0, speed * 1e9}}, ""};
+    c.devices[1].workers = workers;
+    const Plan blocked = c.plans().blocked;
+    std::set<int> tiles;
+    for (const TaskSpec& t : blocked.tasks)
+        if (t.owner == 0) tiles.insert(written_by(t));
+    return int64_t(tiles.size());
+}
+TEST(BlockProducts, SlowWorkersGetNoMoreThanTheyEndInTime) {
+    EXPECT_EQ(tiles_beside_a_gpu(5, 1), 5) << "in proportion to speed";
+    EXPECT_EQ(tiles_beside_a_gpu(5, 5), 5) << "one each, which takes as long as all";
+    EXPECT_EQ(tiles_beside_a_gpu(5, 2), 4) << "two each; a third would be late";
+    EXPECT_EQ(tiles_beside_a_gpu(1, 10), 0) << "one tile takes longer than all 16 on the GPU";
+}
+
 // --- plans that hold more than a product -------------------------------------------------------------------------
 
 const std::vector<BlockDevice> two_devices{{1, 2e9, 1 << 16, 0}, {2, 1e9, 0, 1e9}};

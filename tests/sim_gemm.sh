@@ -57,6 +57,11 @@ for bytes in $(sed -nE '$s/.*"per_node":\[0,([0-9,]+)\].*/\1/p' little.out | tr 
   expect "memory in use ($bytes)" is_true "$bytes > 0 && $bytes <= 120 * 1024 * 1024"
 done
 
+# --- cores help, or leave the work to GPUs: for one tile of C a core takes longer than four GPUs for all ---
+STARPU_NCPU=20 product cores
+expect "20 cores beside the GPUs make nothing slower ($(value cores seconds) s)" \
+  is_true "$(value cores seconds) <= 1.02 * $(value core seconds)"
+
 # --- no stock policy with tasks in plain order is faster; in core the order in blocks is not slower under any ---
 for policy in dmda dmdas lws eager; do
   export STARPU_SCHED=$policy
