@@ -45,73 +45,61 @@ void submit(starpu_task* task) {
     if (starpu_task_submit(task) != 0) _exit(2);
 }
 
-void wait_for_what_never_comes() {
-    start();
-    StallGuard guard(1, activity);
-    constexpr starpu_tag_t never = 1, mine = 2;
-    starpu_task* task = nap();
-    task->use_tag = 1, task->tag_id = mine;
-    starpu_tag_declare_deps(mine, 1, never);
-    submit(task);
-    starpu_task_wait_for_all();
-    _exit(3);
-}
-void work_slowly_and_rest() {
+// Under a guard of one second: exit code 0 once all tasks have ended.
+template <class F>
+void guarded(F&& work) {
     start();
     {
         StallGuard guard(1, activity);
-        for (int i = 0; i < 6; ++i) submit(nap());
+        work();
         starpu_task_wait_for_all();
-        sleep_ms(1500);
     }
     starpu_shutdown();
     _exit(0);
 }
+constexpr starpu_tag_t mine = 1, gate = 2;
+starpu_task* nap_behind_the_gate() {
+    starpu_task* task = nap();
+    task->use_tag = 1, task->tag_id = mine;
+    starpu_tag_declare_deps(mine, 1, gate);
+    return task;
+}
+
+void wait_for_what_never_comes() {
+    guarded([] { submit(nap_behind_the_gate()); });
+}
+void work_slowly_and_rest() {
+    guarded([] {
+        for (int i = 0; i < 6; ++i) submit(nap());
+        starpu_task_wait_for_all();
+        sleep_ms(1500);
+    });
+}
 // As a full window of submitted tasks, or a chain where each waits for the one before.
 void submit_one_for_each_that_ends() {
-    start();
-    {
-        StallGuard guard(1, activity);
+    guarded([] {
         submit(nap());
         for (int i = 0; i < 8; ++i) {
             submit(nap());
             starpu_task_wait_for_n_submitted(1);
         }
-        starpu_task_wait_for_all();
-    }
-    starpu_shutdown();
-    _exit(0);
+    });
 }
 void work_long_on_one_task() {
-    start();
-    {
-        StallGuard guard(1, activity);
+    guarded([] {
         starpu_task* task = nap();
         task->cl = &sleeps;
         submit(task);
-        starpu_task_wait_for_all();
-    }
-    starpu_shutdown();
-    _exit(0);
+    });
 }
-
 void wait_for_a_thread_that_is_no_worker() {
-    start();
-    {
-        StallGuard guard(1, activity);
-        starpu_task* task = nap();
-        task->cl = &sleeps;
-        task->use_tag = 1, task->tag_id = 1;
-        starpu_tag_declare_deps(starpu_tag_t(1), 1, starpu_tag_t(2));
-        submit(task);
+    guarded([] {
+        submit(nap_behind_the_gate());
         activity.give();
         sleep_ms(2000);
         activity.take_back();
-        starpu_tag_notify_from_apps(2);
-        starpu_task_wait_for_all();
-    }
-    starpu_shutdown();
-    _exit(0);
+        starpu_tag_notify_from_apps(gate);
+    });
 }
 
 class StallDeathTest : public testing::Test {
