@@ -13,6 +13,7 @@
 #include "apps/table.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/host_memory.h"
 #include "core/random.h"
 #include "data/freivalds.h"
 
@@ -217,6 +218,9 @@ void measure(const GemmFlags& f, Product& product, Trace& trace, GemmRun& r, con
 void run_in_memory(const GemmFlags& f, const Runtime& runtime) {
     const double start = now_s();
     const DType dtype = parse_dtype(f.dtype);
+    const double elements = double(f.m) * double(f.k) + double(f.k) * double(f.n) + double(f.m) * double(f.n);
+    require_host_memory(int64_t(std::min(elements * double(bytes_of(dtype)), 9e18)), "the matrices need",
+                        "choose a smaller product, or --host-memory SIZE --swap DIR");
     HostMatrix a("A", f.ta ? f.k : f.m, f.ta ? f.m : f.k, dtype), b("B", f.tb ? f.n : f.k, f.tb ? f.k : f.n, dtype),
         c("C", f.m, f.n, dtype);
     a.load(f, f.a, 1), b.load(f, f.b, 2);

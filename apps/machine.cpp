@@ -242,6 +242,9 @@ Here examine(const Flags& f) {
     h.bus = bus_of_runtime();
     for (int n = 0; n < h.bus.nodes(); ++n) h.limits.push_back(runtime.limit_bytes(unsigned(n)));
     for (const std::string& line : suspicious(h.bus)) h.odd.push_back(line);
+    if (h.topology.cores > STARPU_MAXCPUS)
+        h.odd.push_back("StarPU was built for " + counted(STARPU_MAXCPUS, "core") + " (--enable-maxcpus): of " +
+                        std::to_string(h.topology.cores) + " the rest does nothing");
     const fs::path folder = own_folder(runtime.config());
     h.models = count_models(folder, machine_name(), h.odd);
     compare_peaks(h.peaks, read_facts(folder), h.odd);

@@ -15,6 +15,7 @@
 #include "apps/table.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/statistics.h"
 #include "models/estimate.h"
 
 extern "C" char** environ;
@@ -159,11 +160,6 @@ Series medians(const Series& rows) {
         auto& [x, y] = around[std::lround(std::log2(rows.x[i]))];
         x.push_back(rows.x[i]), y.push_back(rows.y[i]);
     }
-    const auto median = [](std::vector<double>& values) {
-        std::sort(values.begin(), values.end());
-        const size_t n = values.size();
-        return (values[n / 2] + values[(n - 1) / 2]) / 2;
-    };
     Series line{rows.name, {}, {}};
     for (auto& [power, values] : around)
         line.x.push_back(median(values.first)), line.y.push_back(median(values.second));

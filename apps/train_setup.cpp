@@ -273,8 +273,8 @@ std::vector<const Plan*> TrainSetup::plans() const {
 }
 
 Checkpoint::Facts TrainSetup::facts() const {
-    std::ostringstream hash;
-    hash << std::hex << data.train.hash();
+    std::ostringstream checksum;
+    checksum << std::hex << data.train.checksum();
     const auto number = [](double x) { return nlohmann::json(x).dump(); };
     const auto& o = optimizer.options();
     // A constant rate may go on for more epochs; the other schedules depend on the end.
@@ -301,7 +301,7 @@ Checkpoint::Facts TrainSetup::facts() const {
         {"label_smoothing", number(flags.label_smoothing)},
         {"schedule", constant ? flags.schedule : flags.schedule + " over " + std::to_string(flags.epochs) + " epochs"},
         {"seed", std::to_string(flags.common.seed)},
-        {"data_hash", hash.str()}};  // digits follow the seed
+        {"data_crc32", checksum.str()}};  // digits follow the seed
 }
 
 }  // namespace tessera

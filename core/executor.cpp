@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/gpus.h"
+#include "core/host_memory.h"
 #include "core/reuse.h"
 #include "core/trace.h"
 
@@ -110,7 +111,7 @@ bool Executor::wants_reuse(const Plan& plan) const {
         const starpu_ssize_t all = starpu_memory_get_total(node);  // -1: not limited
         if (all > 0 && int64_t(all) < 2 * bytes) return true;
     }
-    return sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE) < 2 * bytes;
+    return host_memory_bytes() / 2 < bytes;
 }
 
 int Executor::load(Plan plan, LoadOptions how) {
@@ -123,6 +124,7 @@ int Executor::load(Plan plan, LoadOptions how) {
         block_products(plan, options_.devices);
         reuse();
     }
+    check_host_memory(plan);
     check_limits(plan);
     check_swap(plan);
     check_workers(plan);

@@ -152,6 +152,7 @@ class Executor {
 
     ParamStorage& storage(const Param&);
     static void drop_storage(const Param&, ParamStorage&);
+    void check_host_memory(const Plan&) const;
     void check_limits(const Plan&) const;
     void check_swap(const Plan&);
     void check_workers(const Plan&) const;

@@ -4,9 +4,23 @@
 #include "core/error.h"
 #include "core/executor.h"
 #include "core/gpus.h"
+#include "core/host_memory.h"
 #include "core/pieces.h"
+#include "core/reuse.h"
 
 namespace tessera {
+
+// Without a disk below. With GPUs only what lasts is sure to be in host memory.
+void Executor::check_host_memory(const Plan& plan) const {
+    if (!options_.in_place) return;
+    int64_t bytes = 0;
+    for (const PlanTile& t : plan.tiles)
+        if (plan.values[size_t(t.value)].param) bytes += t.bytes;
+    if (runtime_.cuda_workers() == 0) bytes = memory_bytes(plan);
+    require_host_memory(
+        bytes, "one step needs",
+        "smaller --batch or layers; or --host-memory SIZE --swap DIR, and what does not fit is on disk");
+}
 
 // Every worker of a memory holds the tiles of a task while it runs: below that sum StarPU waits for ever. With a disk
 // below, what GPUs read and write goes through host memory, too: once in and, for another task, once out.

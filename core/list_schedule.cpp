@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "core/schedule_search.h"
+#include "core/threads.h"
 
 namespace tessera {
 
@@ -183,38 +184,52 @@ Placement ListScheduler::greedy(const Choice& choice) const {
     return p;
 }
 
+// The host's, and those of the memories from `first` to `last`.
+std::vector<bool> ListScheduler::workers_in(int first, int last) const {
+    std::vector<bool> workers;
+    for (const int memory : devices_.memory) workers.push_back(memory == 0 || (first <= memory && memory <= last));
+    return workers;
+}
+
 // All devices; the host's workers with each single other one; then with the first two, three, ... of the others.
 std::vector<std::vector<bool>> ListScheduler::device_sets() const {
-    std::vector<std::vector<bool>> sets;
-    const auto with = [&](auto&& allowed) {
-        std::vector<bool> set;
-        for (int w = 0; w < devices_.workers(); ++w)
-            set.push_back(devices_.memory[size_t(w)] == 0 || allowed(devices_.memory[size_t(w)]));
-        if (std::find(sets.begin(), sets.end(), set) == sets.end()) sets.push_back(std::move(set));
-    };
-    with([](int) { return true; });
-    for (int m = 1; m < devices_.memories(); ++m) with([&](int memory) { return memory == m; });
-    for (int m = 2; m < devices_.memories(); ++m) with([&](int memory) { return memory <= m; });
+    const int last = devices_.memories() - 1;
+    std::vector<std::vector<bool>> sets = {workers_in(1, last)};
+    for (int m = 1; m <= last && last > 1; ++m) sets.push_back(workers_in(m, m));
+    for (int m = 2; m < last; ++m) sets.push_back(workers_in(1, m));
     return sets;
 }
 
 Placement ListScheduler::search(int tries, uint64_t seed) const {
-    Placement best{never, {}, {}};
-    const auto keep = [&](Placement p) {
-        if (p.step_s < best.step_s) best = std::move(p);
-    };
     const auto sets = device_sets();
+    std::vector<Placement> best(sets.size(), {never, {}, {}});
+    const auto keep = [&](size_t set, Choice choice) {
+        choice.allowed = sets[set];
+        if (Placement p = greedy(choice); p.step_s < best[set].step_s) best[set] = std::move(p);
+    };
     int done = 0;
-    for (const auto& set : sets) keep(greedy({.allowed = set})), ++done;
+    for (size_t set = 0; set < sets.size(); ++set) keep(set, {}), ++done;
     constexpr double reluctances[] = {1, 1.5, 2, 4, 8}, noises[] = {0, 0.05, 0.2, 0.5};
     uint64_t draw = 0;
     const auto pick = [&](size_t count) { return size_t(random_bits(seed, 1, draw++) % count); };
-    for (; done < tries / 32; ++done)
-        keep(greedy({.noise = noises[pick(4)],
-                     .reluctance = reluctances[pick(5)],
-                     .seed = draw,
-                     .allowed = sets[pick(sets.size())]}));
-    return ScheduleSearch(*this, std::move(best), seed).run(tries - done);
+    for (; done < tries / 32; ++done) {
+        const double noise = noises[pick(4)], reluctance = reluctances[pick(5)];
+        keep(pick(sets.size()), {.noise = noise, .reluctance = reluctance, .seed = draw});
+    }
+    // From the best, among all devices, and from the best of half, a quarter ... of the devices, among those: few
+    // changes of a schedule that uses all lead to one that leaves some alone.
+    const auto faster = [](const Placement& a, const Placement& b) { return a.step_s < b.step_s; };
+    std::vector<std::vector<bool>> among = {sets[0]};
+    std::vector<Placement> chains = {*std::min_element(best.begin(), best.end(), faster)};
+    for (int count = (devices_.memories() - 1) / 2; count >= 2; count /= 2) {
+        among.push_back(workers_in(1, count));
+        chains.push_back(best[size_t(std::find(sets.begin(), sets.end(), among.back()) - sets.begin())]);
+    }
+    in_threads(int64_t(chains.size()), [&](int64_t c) {
+        auto& chain = chains[size_t(c)];
+        chain = ScheduleSearch(*this, std::move(chain), among[size_t(c)], seed).run(tries - done);
+    });
+    return *std::min_element(chains.begin(), chains.end(), faster);
 }
 
 }  // namespace tessera

@@ -50,8 +50,9 @@ class ListScheduler {
     Placement greedy(const Choice&) const;
 
     // The best of `tries` schedules: greedy choices on all, one, two ... devices, then simulated annealing
-    // (Kirkpatrick, Gelatt, Vecchi 1983, Science 220) over the places of neighbouring tasks and their order. Never
-    // worse than greedy({}) or than the best single device with the host.
+    // (Kirkpatrick, Gelatt, Vecchi 1983, Science 220) over the places of neighbouring tasks and their order: so many
+    // changes of the best of them and, in further threads, of the best on half, a quarter ... of the devices.
+    // Never worse than greedy({}) or than the best single device with the host.
     Placement search(int tries, uint64_t seed = 1) const;
 
     // Tasks by their longest path to the end, none before what it waits for.
@@ -81,6 +82,7 @@ class ListScheduler {
     double finish(const Clock&, int task, int worker, double reluctance) const;
     double run(Clock&, int task, int worker) const;  // when it starts
     std::vector<std::vector<bool>> device_sets() const;
+    std::vector<bool> workers_in(int first, int last) const;
 
     const Plan& plan_;
     std::vector<std::vector<double>> times_;

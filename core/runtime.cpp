@@ -169,8 +169,7 @@ void set_limits(const RuntimeOptions& o) {
 void handle_abort(int) {
     constexpr char line[] =
         "error: the StarPU runtime stopped on an internal check (its message is above); likely causes: a memory limit "
-        "that "
-        "is too small, or a performance model that is missing in simulation\n";
+        "that is too small, a swap disk that is full, or a performance model that is missing in simulation\n";
     if (write(2, line, sizeof line - 1) < 0) {}
     std::signal(SIGABRT, SIG_DFL);
     _exit(1);

@@ -7,13 +7,15 @@
 
 namespace tessera {
 
-ScheduleSearch::ScheduleSearch(const ListScheduler& s, Placement start, uint64_t seed)
+ScheduleSearch::ScheduleSearch(const ListScheduler& s, Placement start, const std::vector<bool>& allowed, uint64_t seed)
     : s_(s),
       tasks_(start.worker.size()),
       stride_(tasks_ / snapshots + 1),
       seed_(seed),
       carries_(tasks_),
       clock_(s.plan_, s.devices_) {
+    for (size_t w = 0; w < allowed.size(); ++w)
+        if (allowed[w]) workers_.push_back(int(w));
     std::vector<char> read_first(s.plan_.tiles.size()), seen(s.plan_.tiles.size());
     for (size_t t = 0; t < tasks_; ++t)
         for (const auto& u : s.uses(int(t))) {
@@ -46,8 +48,8 @@ size_t ScheduleSearch::move() {
         return size_t(std::mismatch(now.order.begin(), now.order.end(), next.order.begin()).first - now.order.begin());
     }
     const auto& near = pick(2) ? s_.before_[first] : s_.after_[end - 1];
-    const int to = near.empty() || pick(2) ? int(pick(size_t(s_.devices_.workers())))
-                                           : now.worker[size_t(near[pick(near.size())])];
+    const int to =
+        near.empty() || pick(2) ? workers_[pick(workers_.size())] : now.worker[size_t(near[pick(near.size())])];
     size_t changed = tasks_;
     for (size_t t = first; t < end; ++t) {
         if (now.worker[t] == to || !s_.runs_on(to, int(t))) continue;

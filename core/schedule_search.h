@@ -36,7 +36,8 @@ struct ListScheduler::Clock {
 
 class ScheduleSearch {
  public:
-    ScheduleSearch(const ListScheduler&, Placement start, uint64_t seed);
+    // Moves tasks to the `allowed` ones of all workers only.
+    ScheduleSearch(const ListScheduler&, Placement start, const std::vector<bool>& allowed, uint64_t seed);
     // The best schedule seen, which may be the first.
     Placement run(int tries);
 
@@ -60,6 +61,7 @@ class ScheduleSearch {
     const ListScheduler& s_;
     const size_t tasks_, stride_;
     const uint64_t seed_;
+    std::vector<int> workers_;  // that tasks may move to
     uint64_t draw_ = 0;
     std::vector<bool> carries_;  // of tasks: writes what the next step reads before it is written
     bool carried_ = false;       // the change moves such a task

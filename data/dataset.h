@@ -20,8 +20,7 @@ struct Dataset {
     // Samples first <= i < last, copied.
     Dataset slice(int64_t first, int64_t last) const;
 
-    // Of features and labels, the same on every machine; some GB/s.
-    uint64_t hash() const;
+    uint32_t checksum() const;  // CRC-32 of features and labels as they lie in memory
 
     // Throws Error naming the data set and the numbers that do not fit together.
     void check() const;

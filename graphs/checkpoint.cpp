@@ -74,7 +74,7 @@ Checkpoint::Found Checkpoint::load() {
     const auto& metadata = file.header().metadata;
     for (const auto& [key, value] : facts_) {
         const auto it = metadata.find(key);
-        const bool data = key == "data_hash";
+        const bool data = key == "data_crc32";
         if (it == metadata.end() && data) continue;  // older files do not say
         const std::string there = it == metadata.end() ? "absent" : as_one_line(it->second);
         if (it == metadata.end() || it->second != value)

@@ -114,7 +114,7 @@ command=("$program" train mlp --data digits:200 --batch 50 --hidden 16 --quiet)
 # --- other values of as many samples ---
 expect_ok "${on_npy[@]}" --checkpoint ckn && cp ckn/checkpoint.safetensors good.npy && cp y.npy y.old
 printf '\001' | dd of=y.npy bs=1 seek=$(($(stat -c %s y.npy) - 5)) conv=notrunc status=none
-expect_error 1 "ckn/checkpoint.safetensors' was made with data_hash [0-9a-f]+, not [0-9a-f]+" "${on_npy[@]}" --epochs 2 --checkpoint ckn --resume
+expect_error 1 "ckn/checkpoint.safetensors' was made with data_crc32 [0-9a-f]+, not [0-9a-f]+" "${on_npy[@]}" --epochs 2 --checkpoint ckn --resume
 expect "a hint says that the data are others" grep -q '^hint: .*data' err.txt
 cp y.old y.npy; expect_ok "${on_npy[@]}" --epochs 2 --checkpoint ckn --resume
 
@@ -127,8 +127,8 @@ edit() {  # SED-EXPRESSION: good with another header
   cat header >>$ck; tail -c +$((9 + $(od -An -tu8 -N8 good | tr -d ' '))) good >>$ck
 }
 note() { edit 's|"step":"4"|"step":"2","note":"'"$(sed 's/"/\\\\"/g' <<<"$1")"'"|'; }
-edit 's|"data_hash":"[0-9a-f]*",||'; not_there=$(grep -c data_hash $ck || true)
-expect "a checkpoint without data_hash" test "$not_there" = 0
+edit 's|"data_crc32":"[0-9a-f]*",||'; not_there=$(grep -c data_crc32 $ck || true)
+expect "a checkpoint without data_crc32" test "$not_there" = 0
 expect_ok "${command[@]}" --epochs 2 --checkpoint ck --resume
 note '{"correct":20,"loss":230,"samples":100}'; expect_ok "${command[@]}" --epochs 2 --checkpoint ck --resume
 for text in '{"correct":20,"loss":230,"samples":-100}' '{"correct":20,"loss":230,"samples":1e300}' '{"correct":20,"loss":1e300,"samples":100}' \

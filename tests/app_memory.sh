@@ -44,6 +44,11 @@ rm -rf swap; mkdir swap
 # --- a policy that fetches ahead (the default with GPUs) must not fight over the last tiles of memory ---
 limit_s=60 expect_ok env STARPU_SCHED=dmdas "${wide[@]}" --host-memory 96M --swap swap --checkpoint ahead --every 2 || true
 
+# --- more than any machine has: refused before the kernel would end it ---
+expect_error 1 'one step needs [0-9]+ MiB of memory; there are [0-9]+ MiB' "${small[@]}" --hidden 4000000,4000000 --tile 4000000
+expect "the hint names the disk" grep -qE '^hint: .*--host-memory SIZE --swap DIR' err.txt
+expect_error 1 'the matrices need [0-9]+ MiB of memory; there are [0-9]+ MiB' "$program" gemm --n 4000000 --quiet
+
 # --- limits ---
 expect_error 1 'memory limit of [0-9]+ bytes is too small: the largest task, [a-z_0-9]+ in .*, needs [0-9]+' "${wide[@]}" --host-memory 2M --swap swap
 expect_error 1 'too small: the largest task' "${wide[@]}" --host-memory 16M --swap swap

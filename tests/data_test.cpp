@@ -160,13 +160,13 @@ TEST(Dataset, SlicesAndChecks) {
     EXPECT_EQ(set.slice(5, 5).count, 0);
     EXPECT_THROW(set.slice(5, 21), Error);
     EXPECT_THROW(set.slice(-1, 3), Error);
-    EXPECT_EQ(set.hash(), make_digits(20, 1).hash());
+    EXPECT_EQ(set.checksum(), make_digits(20, 1).checksum());
     for (const auto& change : std::vector<std::function<void(Dataset&)>>{
              [](Dataset& d) { d.bytes.back() ^= 1; }, [](Dataset& d) { std::swap(d.labels[0], d.labels[1]); },
              [](Dataset& d) { d.bytes.resize(d.bytes.size() - 3); }}) {
         Dataset other = set;
         change(other);
-        EXPECT_NE(set.hash(), other.hash());
+        EXPECT_NE(set.checksum(), other.checksum());
     }
     const auto spoilt = [&](auto spoil) {
         Dataset bad = set;
