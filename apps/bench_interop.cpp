@@ -39,6 +39,17 @@ struct Way {
                          }) /
                          double(steps));
     }
+    // Until schedules of GPUs are tried; bounded, for evaluation may have too few steps in a row.
+    void settle(const Dataset& data) {
+        while (!executor.settled(trainer.plan())) trainer.step();
+        trainer.wait();
+        const auto settled = [&] {
+            for (int plan = 0; plan < executor.plans(); ++plan)
+                if (!executor.settled(plan)) return false;
+            return true;
+        };
+        for (int i = 0; i < 50 && !settled(); ++i) trainer.evaluate(data);
+    }
     void forward(const Dataset& data, int64_t steps) {
         forward_s.push_back(time_s([&] { trainer.evaluate(data); }) / double(steps));
     }
@@ -99,6 +110,7 @@ nlohmann::json measured(const InteropBench& f, const TrainFlags& train) {
     for (int r = -1; r < f.rounds; ++r) {
         say_round(f.train.common, r, f.rounds, 1);
         for (Way* way : ways) {
+            if (r < 0) way->settle(held);
             way->step(f.steps);
             way->forward(held, f.steps);
         }

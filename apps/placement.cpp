@@ -7,6 +7,7 @@
 #include <set>
 
 #include "apps/product_machine.h"
+#include "core/threads.h"
 #include "models/corun.h"
 #include "models/estimate.h"
 
@@ -42,9 +43,11 @@ Devices devices_of_workers(const std::vector<WorkerInfo>& workers, const Machine
 
 }  // namespace
 
-ListScheduler list_scheduler(const Runtime& runtime, const Plan& plan, const Machine& machine, bool ordered) {
+ListScheduler list_scheduler(const Runtime& runtime, const Plan& plan, const Machine& machine, bool ordered,
+                             bool sent_on) {
     const auto workers = runtime.workers();
     Devices devices = devices_of_workers(workers, machine);
+    devices.sent_on = sent_on;
     std::map<int, ModelDevice> kinds;
     std::map<int, int> sharing;  // streams of a GPU
     for (size_t w = 0; w < workers.size(); ++w) {
@@ -82,21 +85,34 @@ ListScheduler list_scheduler(const Runtime& runtime, const Plan& plan, const Mac
     return {plan, std::move(times), std::move(devices), ordered};
 }
 
-double place(Plan& plan, const Runtime& runtime, const Machine& machine, bool ordered, int tries) {
+void place(Plan& plan, const Runtime& runtime, const Machine& machine, bool ordered, int tries) {
     const auto workers = runtime.workers();
     std::set<unsigned> memories;
     for (const WorkerInfo& w : workers) memories.insert(w.node);
-    const ListScheduler scheduler = list_scheduler(runtime, plan, machine, ordered);
-    const Placement best = memories.size() < 2 ? Placement{NAN, {}, scheduler.by_rank()} : scheduler.search(tries);
-    for (size_t i = 0; i < best.order.size(); ++i) plan.tasks[size_t(best.order[i])].turn = int(i);
-    if (best.worker.empty()) return NAN;
-    plan.step_s = best.step_s;
-    const auto times = scheduler.times(best);
-    for (size_t t = 0; t < plan.tasks.size(); ++t) {
-        plan.tasks[t].place = int(workers[size_t(best.worker[t])].node);
-        plan.tasks[t].starts_s = times[t].start_s, plan.tasks[t].takes_s = times[t].takes_s;
+    const ListScheduler waiting = list_scheduler(runtime, plan, machine, ordered, false);
+    if (memories.size() < 2) {
+        const auto order = waiting.by_rank();
+        TaskSchedule& turns = plan.schedules.emplace_back();
+        turns.tasks.resize(order.size());
+        for (size_t i = 0; i < order.size(); ++i) turns.tasks[size_t(order[i])].turn = int(i);
+        return;
     }
-    return best.step_s;
+    const ListScheduler sent_on = list_scheduler(runtime, plan, machine, ordered, true);
+    const ListScheduler* const schedulers[] = {&waiting, &sent_on};
+    Placement best[2];
+    in_threads(2, [&](int64_t i) { best[i] = schedulers[i]->search(tries); });
+    for (size_t i = 0; i < 2; ++i) {
+        if (i > 0 && best[i].worker == best[0].worker && best[i].order == best[0].order) continue;
+        TaskSchedule& schedule = plan.schedules.emplace_back();
+        schedule.step_s = best[i].step_s;
+        for (const Placement::Time& t : schedulers[i]->times(best[i]))
+            schedule.tasks.push_back({.starts_s = t.start_s, .takes_s = t.takes_s});
+        for (size_t k = 0; k < best[i].order.size(); ++k) {
+            const size_t t = size_t(best[i].order[k]);
+            schedule.tasks[t].turn = int(k);
+            schedule.tasks[t].place = int(workers[size_t(best[i].worker[t])].node);
+        }
+    }
 }
 
 }  // namespace tessera

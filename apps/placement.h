@@ -8,11 +8,11 @@ namespace tessera {
 
 // Of this runtime's workers, by the fastest known time of every task on each kind of them: measured, else estimated
 // (models/estimate.h), else rough (core/plan.h), a GPU counting as twenty cores.
-ListScheduler list_scheduler(const Runtime&, const Plan&, const Machine&, bool ordered);
+ListScheduler list_scheduler(const Runtime&, const Plan&, const Machine&, bool ordered, bool sent_on);
 
-// Writes the turns of the tasks into the plan, by their longest path to the end, and where workers have more than one
-// memory the best of `tries` schedules: TaskSpec::turn and place. Returns the seconds that it gives a step, NaN for one
-// memory.
-double place(Plan&, const Runtime&, const Machine&, bool ordered, int tries);
+// Gives the plan schedules. Where workers have one memory: turns, by the longest path to the end. Else the best of
+// `tries`, counted as if a tile were sent when its reader waits for nothing else, and as if it were sent when it is
+// written. The first counts too little on what overlaps, the second too much; steps show which (ScheduleTrial).
+void place(Plan&, const Runtime&, const Machine&, bool ordered, int tries);
 
 }  // namespace tessera

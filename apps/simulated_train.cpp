@@ -38,6 +38,7 @@ Measured run_steps(TrainSetup& s) {
                             std::to_string(s.executor.plan(s.trainer.plan()).tasks.size()) + " tasks, of which " +
                             std::to_string(s.flags.steps) + " count");
     for (int64_t i = 0; i < warm; ++i) s.trainer.step();
+    while (!s.executor.settled(s.trainer.plan())) s.trainer.step();
     s.trainer.wait();
     const auto before = s.trace->totals();
     const auto bytes_before = s.trace->link_bytes();
@@ -62,6 +63,7 @@ nlohmann::json result_of(TrainSetup& s) {
     const Completion& models = s.models;
     const Measured m = run_steps(s);
     const Plan& plan = s.executor.plan(s.trainer.plan());
+    const TaskSchedule* const schedule = s.executor.schedule(s.trainer.plan());
     const Bound bound = model_bound(s.runtime, plan, machine, s.flags.common.deterministic);
     const double flops = s.trainer.flops_of(0);
     std::vector<nlohmann::json> devices, traffic;
@@ -100,7 +102,7 @@ nlohmann::json result_of(TrainSetup& s) {
             {"bytes", traffic},
             {"peak_memory_bytes", {{"per_node", peak}, {"sum", std::accumulate(peak.begin(), peak.end(), int64_t(0))}}},
             {"memory_nodes", nodes},
-            {"planned", s.planned_s},
+            {"planned", schedule && schedule->step_s > 0 ? nlohmann::json(schedule->step_s) : nullptr},
             {"policy", s.runtime.policy()},
             {"workers", s.runtime.workers().size()},
             {"models_measured", models.measured},

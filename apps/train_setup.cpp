@@ -251,8 +251,7 @@ void TrainSetup::plan(Plan& plan, bool in_company) {
     constexpr int64_t some_seconds = 40'000'000;  // of a search: tasks in all schedules together
     const int64_t fit = some_seconds / std::max<int64_t>(1, int64_t(plan.tasks.size()));
     const int64_t tries = flags.schedules.value_or(std::clamp<int64_t>(fit, 1000, 20000));
-    const double seconds = place(plan, runtime, *machine, flags.common.deterministic, int(tries));
-    if (!(planned_s >= seconds)) planned_s = seconds;
+    place(plan, runtime, *machine, flags.common.deterministic, int(tries));
 }
 
 TrainSetup::TrainSetup(const TrainFlags& f, const std::function<Split()>& load)

@@ -46,7 +46,6 @@ struct TrainSetup {
     std::unique_ptr<Trace> trace;      // if a flag asks for what it records
     std::unique_ptr<Machine> machine;  // the models; null if nothing was measured yet
     Completion models;                 // under simulation: what was missing in them
-    double planned_s = NAN;            // of a step, where the tasks of the largest plan were placed
     JointChoice joint;                 // of implementations, where company was measured: of the plan with most changes
     Params weights;
     Network network;

@@ -30,35 +30,6 @@ starpu_data_access_mode starpu_mode(Access a, bool deterministic) {
     return deterministic ? STARPU_RW : starpu_data_access_mode(STARPU_RW | STARPU_COMMUTE);
 }
 
-// What the next step waits for goes first; where tasks have owners their node's order is the plan's (core/blocks.h).
-std::vector<int> priorities_of(const Plan& plan, bool ordered) {
-    if (!plan.tasks.empty() && plan.tasks[0].turn >= 0) {
-        std::vector<int> priorities;
-        for (const TaskSpec& t : plan.tasks) priorities.push_back(int(plan.tasks.size()) - t.turn);
-        return priorities;
-    }
-    auto ranks = upward_ranks(plan, estimated_times(plan), ordered);
-    const double top = ranks.empty() ? 1 : *std::max_element(ranks.begin(), ranks.end());
-    std::vector<int> priorities;
-    if (std::none_of(plan.tasks.begin(), plan.tasks.end(), [](const TaskSpec& t) { return t.owner >= 0; })) {
-        for (double r : ranks) priorities.push_back(int(1e6 * r / top));
-        return priorities;
-    }
-    std::vector<double> of_node(plan.nodes.size());
-    for (size_t i = 0; i < ranks.size(); ++i) {
-        double& node = of_node[size_t(plan.tasks[i].node)];
-        node = std::max(node, ranks[i]);
-    }
-    for (size_t i = 0; i < ranks.size(); ++i)
-        if (plan.tasks[i].owner >= 0) ranks[i] = of_node[size_t(plan.tasks[i].node)];
-    std::vector<size_t> order(ranks.size());
-    std::iota(order.begin(), order.end(), size_t(0));
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return ranks[a] > ranks[b]; });
-    priorities.resize(ranks.size());
-    for (size_t place = 0; place < order.size(); ++place) priorities[order[place]] = int(order.size() - place);
-    return priorities;
-}
-
 }  // namespace
 
 starpu_data_handle_t register_tile(void* memory, const PlanTile& t, DType type) {
@@ -171,7 +142,6 @@ void Executor::prepare(Loaded& l, bool share) {
         for (size_t k = 0; k < plan.tiles.size(); ++k) handles[k] = handles[size_t(plan.place(int(k)))];
     }
 
-    const auto priorities = priorities_of(plan, options_.deterministic);
     std::map<std::pair<const CodeletInfo*, uint32_t>, int> classes;
     for (const PlanNode& n : plan.nodes) l.names.push_back(n.name());
     l.handles.resize(copies);
@@ -183,7 +153,7 @@ void Executor::prepare(Loaded& l, bool share) {
     for (size_t i = 0; i < plan.tasks.size(); ++i) {
         const TaskSpec& t = plan.tasks[i];
         l.tasks.push_back({t.codelet->starpu, l.names[size_t(t.node)].c_str(), &t, t.footprint,
-                           uint32_t(l.modes.size()), uint32_t(t.tiles.size()), priorities[i],
+                           uint32_t(l.modes.size()), uint32_t(t.tiles.size()),
                            i + 1 == plan.tasks.size() || plan.tasks[i + 1].node != t.node});
         for (const TileUse& u : t.tiles) {
             l.modes.push_back(starpu_mode(u.access, options_.deterministic));
@@ -192,20 +162,7 @@ void Executor::prepare(Loaded& l, bool share) {
         l.state.class_of_task.push_back(
             classes.emplace(std::pair{t.codelet, t.footprint}, int(classes.size())).first->second);
     }
-    for (const TaskSpec& t : plan.tasks) {
-        const bool lasting =
-            options_.in_place && std::any_of(t.tiles.begin(), t.tiles.end(), [&](const TileUse& u) {
-                return u.access != Access::read && plan.values[size_t(plan.tiles[size_t(u.tile)].value)].param;
-            });
-        l.hints.push_back({.node = std::max(t.owner, t.place),
-                           .completes = t.completes,
-                           .goes_home = t.completes && lasting,
-                           .block = t.block,
-                           .starts_s = t.starts_s,
-                           .takes_s = t.takes_s,
-                           .step_s = t.place >= 0 ? plan.step_s : 0});
-    }
-    l.sends = sends_of(plan);
+    prepare_schedules(l);
     l.state.plan = &plan;
     l.state.run = &run_;
     l.state.cpu_times.assign(starpu_worker_get_count(), std::vector<Timing>(classes.size()));
@@ -233,7 +190,8 @@ void Executor::submit_task(Loaded& l, size_t index, const starpu_data_handle_t* 
     task->cl = p.codelet;
     task->name = p.name;
     // Turns are within a step, and steps before this one come first: else what the next step waits for would wait.
-    task->priority = int(p.priority - (p.spec->turn >= 0 ? submitted_ % INT_MAX : 0));
+    const Scheduled& schedule = *unfinished.schedule;
+    task->priority = int(schedule.priorities[index] - (schedule.turns.empty() ? 0 : submitted_ % INT_MAX));
     task->flops = p.spec->cost.flops;
     const size_t bytes = args_offset + p.spec->args.size();
     auto* args = static_cast<char*>(std::malloc(bytes));
@@ -245,7 +203,7 @@ void Executor::submit_task(Loaded& l, size_t index, const starpu_data_handle_t* 
     task->cl_arg_free = 1;
     task->callback_func = task_finished;
     task->callback_arg = &unfinished;
-    if (l.hints[index].node >= 0) l.hints[index].attach_to(task);
+    if (TaskHint& hint = unfinished.schedule->hints[index]; hint.node >= 0) hint.attach_to(task);
     const uint32_t count = p.count + (turn_ != nullptr);
     task->nbuffers = int(count);
     auto* to_handles = task->handles;
@@ -281,35 +239,16 @@ static void record(Trace& trace, starpu_task* task, int plan, int64_t step) {
     trace.sample_links();
 }
 
-// What a product has completed goes to host memory while the next one is computed, and may be dropped then.
-static void send_home(starpu_task* task) {
-    const unsigned count = STARPU_TASK_GET_NBUFFERS(task);
-    for (unsigned i = 0; i < count; ++i)
-        if (STARPU_TASK_GET_MODE(task, i) & STARPU_W)
-            starpu_data_prefetch_on_node_prio(STARPU_TASK_GET_HANDLE(task, i), STARPU_MAIN_RAM, 1, task->priority);
-}
-
-// Where others read what a task of a placed plan has written, it is wanted: by the time they are ready it may be there.
-void Executor::send_on(const Loaded& l, starpu_task* task) {
-    const auto number = size_t(static_cast<const TaskRun*>(task->cl_arg)->task);
-    const auto turn = [&](int t) { return l.plan.tasks[size_t(t)].turn; };
-    for (const Send& s : l.sends[number]) {
-        const int later = turn(s.reader) - turn(int(number)) + (s.next_step ? int(l.tasks.size()) : 0);
-        starpu_data_prefetch_on_node_prio(STARPU_TASK_GET_HANDLE(task, s.position), unsigned(s.node), 1,
-                                          task->priority - later);
-    }
-}
-
 void Executor::task_finished(void* argument) {
     starpu_task* task = starpu_task_get_current();
     auto& step = *static_cast<UnfinishedStep*>(argument);
-    if (const TaskHint* hint = hint_of(task); hint && hint->goes_home) send_home(task);
-    send_on(*step.loaded, task);
+    send_written(step, task);
     // A worker's events are written by that worker: not by a thread that ended its task later (end_later).
     if (step.trace && starpu_worker_get_id() >= 0) record(*step.trace, task, step.plan, step.number);
     if (step.tasks_left.fetch_sub(1) != 1) return;
     InFlight& all = *step.all;  // the step may be gone once its end is seen
     starpu_pthread_mutex_lock(&all.mutex);
+    step.loaded->trial.ended(step.number, step.schedule_number, 1e-6 * starpu_timing_now());
     step.finished = true;
     starpu_pthread_cond_signal(&all.one_finished);
     starpu_pthread_mutex_unlock(&all.mutex);
@@ -330,8 +269,10 @@ void Executor::submit(int number, const Step& step) {
     Loaded& l = *loaded_[size_t(number)];
     if (run_.error.failed()) throw_first_error();
     wait_for_place();
-    unfinished_.push_back(std::make_unique<UnfinishedStep>(&in_flight_, options_.trace, &l, steps_++, number,
-                                                           int64_t(l.tasks.size()), l.tasks.empty()));
+    const size_t schedule = schedule_of_next_step(l);
+    unfinished_.push_back(std::make_unique<UnfinishedStep>(&in_flight_, options_.trace, &l, &l.schedules[schedule],
+                                                           schedule, steps_++, number, int64_t(l.tasks.size()),
+                                                           l.tasks.empty()));
     const auto* handles = l.handles[size_t(l.steps) % l.handles.size()].data();
     try {
         for (size_t i = 0; i < l.tasks.size(); ++i) {

@@ -39,7 +39,7 @@ struct ExecutorOptions {
     Trace* trace = nullptr;          // records every task; must outlive the executor
     // Given: products of plans that do not fit into one of these memories are computed in blocks (core/blocks.h).
     std::vector<BlockDevice> devices = {};
-    // Given: looks at every plan that is loaded and may say where its tasks run, and in which order (TaskSpec::place).
+    // Given: looks at every plan that is loaded and may say where its tasks run, and in which order (Plan::schedules).
     std::function<void(Plan&)> planner = {};
 };
 
@@ -69,6 +69,9 @@ class Executor {
     int load(Plan, LoadOptions = {});
     int plans() const { return int(loaded_.size()); }
     const Plan& plan(int number) const { return loaded_[size_t(number)]->plan; }
+    // Whether a plan's schedules have been tried, so that its steps go by the fastest; and that one, or null.
+    bool settled(int number) const;
+    const TaskSchedule* schedule(int number) const;
 
     // Submits one step. Blocks only while more than steps_in_flight steps are unfinished. Throws what failed in a task.
     void submit(int number, const Step&);
@@ -115,16 +118,21 @@ class Executor {
         const TaskSpec* spec;
         uint32_t footprint;
         uint32_t first_handle, count;
-        int priority;
         bool last_of_node;
+    };
+    // What a schedule tells StarPU and policies about tasks.
+    struct Scheduled {
+        std::vector<int> priorities, turns;  // turns: none without a planner
+        std::vector<TaskHint> hints;
+        std::vector<std::vector<Send>> sends;
     };
     struct Loaded {
         Plan plan;
         PlanState state;
         std::vector<std::string> names;  // of nodes
-        std::vector<TaskHint> hints;     // of tasks
         std::vector<PreparedTask> tasks;
-        std::vector<std::vector<Send>> sends;  // of tasks
+        std::vector<Scheduled> schedules;  // as the plan has them, or one without
+        ScheduleTrial trial;
         std::vector<starpu_data_access_mode> modes;
         std::vector<Handles> handles;       // [copy][position], flat over all tasks
         std::vector<Handles> tile_handles;  // [copy][tile]
@@ -143,7 +151,9 @@ class Executor {
     struct UnfinishedStep {
         InFlight* all;
         Trace* trace;
-        const Loaded* loaded;
+        Loaded* loaded;
+        Scheduled* schedule;
+        size_t schedule_number;
         int64_t number;
         int plan;
         std::atomic<int64_t> tasks_left;
@@ -158,6 +168,8 @@ class Executor {
     void check_workers(const Plan&) const;
     bool wants_reuse(const Plan&) const;
     void prepare(Loaded&, bool share);
+    void prepare_schedules(Loaded&) const;
+    size_t schedule_of_next_step(const Loaded&) const;
     void end_turn();
     void submit_task(Loaded&, size_t index, const starpu_data_handle_t* handles, const Step&, UnfinishedStep&);
     void throw_first_error();
@@ -174,10 +186,10 @@ class Executor {
     std::mutex params_mutex_;              // a checkpoint is read by another thread
     starpu_data_handle_t turn_ = nullptr;  // with `serial`: read by all tasks of a node, written between nodes
     int64_t submitted_ = 0, steps_ = 0, tile_bytes_ = 0;
-    static void send_on(const Loaded&, starpu_task*);
+    static void send_written(const UnfinishedStep&, starpu_task*);
     static void task_finished(void* unfinished_step);
     void wait_for_place();
-    InFlight in_flight_;
+    mutable InFlight in_flight_;
     std::deque<std::unique_ptr<UnfinishedStep>> unfinished_;
 };
 

@@ -13,12 +13,19 @@ namespace tessera {
 // Without a disk below. With GPUs only what lasts is sure to be in host memory.
 void Executor::check_host_memory(const Plan& plan) const {
     if (!options_.in_place) return;
+    std::vector<int64_t> of_value(plan.values.size());
     int64_t bytes = 0;
-    for (const PlanTile& t : plan.tiles)
+    for (const PlanTile& t : plan.tiles) {
+        of_value[size_t(t.value)] += t.bytes;
         if (plan.values[size_t(t.value)].param) bytes += t.bytes;
+    }
     if (runtime_.cuda_workers() == 0) bytes = memory_bytes(plan);
+    if (bytes == 0) return;
+    const auto largest = std::max_element(of_value.begin(), of_value.end());
     require_host_memory(
-        bytes, "one step needs",
+        bytes,
+        "one step (its largest value: " + plan.values[size_t(largest - of_value.begin())].name + ", " +
+            std::to_string(*largest >> 20) + " MiB) needs",
         "smaller --batch or layers; or --host-memory SIZE --swap DIR, and what does not fit is on disk");
 }
 

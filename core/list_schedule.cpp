@@ -91,12 +91,14 @@ double ListScheduler::start_of(const Clock& c, int from, int to, double earliest
 double ListScheduler::finish(const Clock& c, int task, int worker, double reluctance) const {
     const int to = devices_.memory[size_t(worker)];
     const double from_here = ready(c, task);
-    double data = from_here, moved = 0;
+    double data = from_here, moved = 0, arrived = 0;  // its tiles come one after the other
     for (const Use& u : uses(task)) {
         if (!u.reads || c.valid(u.tile)[to] != never) continue;
         const int from = source_of(c, u, to);
         const double takes = devices_.transfer_s(from, to, u.bytes);
-        data = start_of(c, from, to, data) + takes;  // its tiles come one after the other
+        const double earliest = devices_.sent_on ? c.valid(u.tile)[from] : from_here;
+        arrived = start_of(c, from, to, std::max(arrived, earliest)) + takes;
+        data = std::max(data, arrived);
         moved += takes;
     }
     return std::max(c.worker[size_t(worker)], data) + seconds(task, worker) + (reluctance - 1) * moved;
@@ -111,7 +113,7 @@ double ListScheduler::run(Clock& c, int task, int worker) const {
         double& here = c.valid(u.tile)[to];
         if (here == never) {
             const int from = source_of(c, u, to);
-            const double start = start_of(c, from, to, from_here);
+            const double start = start_of(c, from, to, devices_.sent_on ? c.valid(u.tile)[from] : from_here);
             here = c.receiving[size_t(to)] = c.sending[size_t(from)] = start + devices_.transfer_s(from, to, u.bytes);
             if (!devices_.links.empty())  // others may use what this transfer leaves of a link
                 for (int l : devices_.links[size_t(from)][size_t(to)])

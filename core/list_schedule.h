@@ -18,6 +18,7 @@ struct Devices {
     std::vector<std::vector<double>> latency_s, bytes_per_s;  // [from][to] memory
     std::vector<std::vector<std::vector<int>>> links = {};    // [from][to]: rows of the next; empty: none is shared
     std::vector<double> link_bytes_per_s = {};
+    bool sent_on = false;  // a tile goes when it is written; else when its reader waits for nothing else
     int workers() const { return int(kind.size()); }
     int memories() const { return int(latency_s.size()); }
     double transfer_s(int from, int to, int64_t bytes) const {

@@ -8,6 +8,7 @@
 
 #include "core/codelet.h"
 #include "core/graph.h"
+#include "core/task_schedule.h"
 
 namespace tessera {
 
@@ -28,12 +29,8 @@ struct TaskSpec {
     int implementation = -1;               // the only one that may be used, or -1
     std::array<int, 2> chosen = {-1, -1};  // the same on CPU cores, on GPUs, by a planner (models/corun.h)
     int owner = -1;                        // memory node whose workers should run it, or -1 (core/blocks.h)
-    int place = -1;          // the same by a planner that looked at all tasks (core/list_schedule.h), with
-    int turn = -1;           // its turn among them
-    double starts_s = 0;     // when it starts there, of a step that takes Plan::step_s,
-    double takes_s = 0;      // and how long it is at work
-    bool completes = false;  // the last task of an owned product that writes its tile: it may go home
-    int block = 0;           // of those that its owner computes one after the other: what it reads stays for all of one
+    bool completes = false;                // the last task of an owned product that writes its tile: it may go home
+    int block = 0;  // of those that its owner computes one after the other: what it reads stays for all of one
 };
 
 struct PlanTile {
@@ -62,7 +59,7 @@ class Plan {
     std::vector<PlanValue> values;
     std::vector<PlanTile> tiles;
     std::vector<TaskSpec> tasks;
-    double step_s = 0;  // of a plan that was placed
+    std::vector<TaskSchedule> schedules;  // by a planner, or none: an executor tries them and keeps the fastest
 
     int tile(int value, int64_t i, int64_t j) const;  // number of tile (i, j) of a value; of a view, the tile there
     // Calls f(tile, row, col) for every tile of a value, with the place of the tile's first element in that value.

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/plan.h"
+#include "core/task_schedule.h"
 
 namespace tessera {
 
@@ -17,6 +18,6 @@ struct Send {
 };
 
 // For every task of a plan. Empty for tasks that have no place, and where only such read what they write.
-std::vector<std::vector<Send>> sends_of(const Plan&);
+std::vector<std::vector<Send>> sends_of(const Plan&, const TaskSchedule&);
 
 }  // namespace tessera

@@ -198,7 +198,8 @@ TEST(Executor, StepsBeforeComeFirstWhateverTheTurns) {
         slow_read(g.param(params.add({name, {1, 1}, DType::i32, Grid::whole({1, 1}), nullptr, false})), journal, 3000);
     ExecutorOptions options;
     options.planner = [](Plan& plan) {
-        for (size_t i = 0; i < plan.tasks.size(); ++i) plan.tasks[i].turn = int(i);
+        TaskSchedule& schedule = plan.schedules.emplace_back();
+        for (size_t i = 0; i < plan.tasks.size(); ++i) schedule.tasks.push_back({.turn = int(i)});
     };
     Executor executor(runtime, options);
     const int plan = executor.load(Plan(g));

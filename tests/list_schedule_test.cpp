@@ -161,18 +161,76 @@ TEST(ListSchedule, IsFeasibleAndWithinTheBounds) {
     }
 }
 
+// Task 2 on the second GPU reads what 0 and 1 write on the first, after 1 and 5 s. Tiles take 2 s.
+TEST(ListSchedule, TilesGoWhenTheirReaderIsReadyOrWhenTheyAreWritten) {
+    const Plan p = by_hand(3, {{{0, w}}, {{1, w}}, {{0, r}, {1, r}, {2, w}}});
+    Devices d = gpus(2, 2);
+    const auto second_reads = [&](bool sent_on) {
+        d.sent_on = sent_on;
+        const ListScheduler s(p, {{1, 4, 1}}, d, false);
+        return s.times({0, {0, 0, 1}, {0, 1, 2}})[2].start_s - s.times({0, {0, 0, 1}, {0, 1, 2}})[1].start_s;
+    };
+    expect_close(second_reads(false), 4 + 2 + 2);
+    expect_close(second_reads(true), 4 + 2);
+}
+
+// Steps of 1 to 3 s by three schedules, each followed by steps that were submitted before the next was known.
+TEST(ScheduleTrial, KeepsTheScheduleWhoseStepsAreShortest) {
+    const double step_s[] = {2, 1, 3};
+    ScheduleTrial trial(3);
+    EXPECT_FALSE(trial.over());
+    std::vector<size_t> submitted;
+    double now = 0;
+    int64_t number = 0;
+    const auto step = [&] {
+        submitted.push_back(trial.current());
+        if (submitted.size() < 4) return;  // in flight
+        const size_t ends = submitted[submitted.size() - 4];
+        now += step_s[ends];
+        trial.ended(number++, ends, now);
+    };
+    while (!trial.over() && number < 100) step();
+    EXPECT_EQ(trial.current(), 1u);
+    EXPECT_LT(number, 3 * (ScheduleTrial::warm + ScheduleTrial::timed + 4) + 4);
+    for (int i = 0; i < 20; ++i) step();
+    EXPECT_EQ(trial.current(), 1u) << "for good";
+}
+
+TEST(ScheduleTrial, OneStepThatWaitedDoesNotDecide) {
+    ScheduleTrial trial(2);
+    double now = 0;
+    for (int64_t number = 0; !trial.over() && number < 100; ++number) {
+        const size_t by = trial.current();
+        now += by == 0 ? (number == ScheduleTrial::warm + 2 ? 100 : 1) : 1.5;
+        trial.ended(number, by, now);
+    }
+    EXPECT_TRUE(trial.over());
+    EXPECT_EQ(trial.current(), 0u);
+}
+
+TEST(ScheduleTrial, StepsOfOtherPlansBetweenAreNotTimed) {
+    ScheduleTrial trial(2);
+    for (int64_t number = 0; number < 200; number += 2) trial.ended(number, trial.current(), double(number));
+    EXPECT_FALSE(trial.over());
+    EXPECT_EQ(trial.current(), 0u);
+}
+
+TEST(ScheduleTrial, OneScheduleNeedsNone) { EXPECT_TRUE(ScheduleTrial(1).over()); }
+
 using Sends = std::vector<Send>;
 
 TEST(Sends, GoWhereATileIsRead) {
     // Weights 0, read at first and updated at last; 1 is read in three memories; 2 is read where it is written.
     Plan p = by_hand(
         4, {{{0, r}, {1, w}}, {{1, r}, {2, w}}, {{1, r}, {2, rw}}, {{1, r}, {3, w}}, {{2, r}, {3, r}, {0, rw}}});
-    EXPECT_EQ(sends_of(p), std::vector<Sends>(5)) << "without places there are none";
+    TaskSchedule schedule;
+    schedule.tasks.resize(5);
+    EXPECT_EQ(sends_of(p, schedule), std::vector<Sends>(5)) << "without places there are none";
     const int places[] = {1, 2, 2, 3, 2};
-    for (size_t t = 0; t < p.tasks.size(); ++t) p.tasks[t].place = places[t];
+    for (size_t t = 0; t < p.tasks.size(); ++t) schedule.tasks[t].place = places[t];
     const std::vector<Sends> expected = {
         {{1, 2, 1, false}, {1, 3, 3, false}}, {}, {}, {{1, 2, 4, false}}, {{2, 1, 0, true}}};
-    EXPECT_EQ(sends_of(p), expected);
+    EXPECT_EQ(sends_of(p, schedule), expected);
 }
 
 }  // namespace
