@@ -340,11 +340,26 @@ class Reuse {
         return out_of(device.own, it);
     }
 
+    // Where GPUs' memories are nearly full, what a task writes there goes home sooner or later; cores write it at home.
+    bool short_beside_cores() const {
+        constexpr double nearly = 0.8;
+        bool cores = false, full = false;
+        for (const Device& d : devices_)
+            if (d.node == STARPU_MAIN_RAM) cores = true;
+            else if (d.capacity_bytes > 0)
+                full = full || double(starpu_memory_get_used(d.node)) > nearly * double(d.capacity_bytes);
+        return cores && full;
+    }
+
+    // What a task costs on a device besides its own time.
     double missing_us(starpu_task* task, const Device& device) const {
         double us = 0;
+        const bool costs = device.node != STARPU_MAIN_RAM && short_beside_cores();
         each_handle(task, [&](Handle h, starpu_data_access_mode mode) {
             if ((mode & STARPU_R) && !device.held.contains(h) && !expected_on(h, device.node))
                 us += starpu_data_expected_transfer_time(h, device.node, mode);
+            if ((mode & STARPU_W) && costs)
+                us += starpu_transfer_predict(device.node, STARPU_MAIN_RAM, starpu_data_get_size(h));
         });
         return us;
     }

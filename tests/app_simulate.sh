@@ -172,6 +172,16 @@ if expect_ok "${sirocco[@]}" --gpus 2 --cpus 0 -- "${wide[@]}"; then
   expect_ok "${sirocco[@]}" --gpus 1 --cpus 0 -- "${wide[@]}" && expect "not slower than one GPU" is_true "$placed <= 1.02 * $(json_value step_seconds out.txt)"
   expect_ok "${sirocco[@]}" --gpus 2 --cpus 0 -- "${wide[@]}" --schedules 0 && expect "0 schedules: StarPU places" test "$(json_value policy out.txt)" = dmdas
 fi
+
+# --- little GPU memory: cores do what GPUs would have to send home and fetch again ---
+updates=(train mlp --hidden 8192,8192 --batch 4096 --tile 1024 --gpu-memory 250M --steps 3 --json)
+if expect_ok "${sirocco[@]}" --cpus 0 -- "${updates[@]}"; then
+  alone=$(json_value step_seconds out.txt)
+  expect_ok "${sirocco[@]}" --cpus 4 -- "${updates[@]}" && beside=$(json_value step_seconds out.txt)
+  expect_ok env STARPU_SCHED=dmdas "${sirocco[@]}" --cpus 4 -- "${updates[@]}"
+  expect "4 cores beside 4 GPUs with 250M ($beside s) save a third ($alone s without)" is_true "$beside < 0.67 * $alone"
+  expect "dmdas is slower ($(json_value step_seconds out.txt) s)" is_true "$beside < $(json_value step_seconds out.txt)"
+fi
 expect_ok "$program" bench interop pathnet --batch 4 --rounds 1 --steps 1 --machines sirocco:1,sirocco:2 --json &&
   expect "two machines were simulated" test "$(grep -o '"machine":"sirocco"' out.txt | wc -l)" = 2
 finish
