@@ -39,16 +39,18 @@ expect "progress in a pipe is lines that name codelets" grep -qE '^calibrate: [a
 expect "no carriage return among them" not grep -q $'\r' err.txt
 expect "StarPU's own folder of the run is gone" test -z "$(find cache/scratch -mindepth 1 -type d)"
 
-# --- pairs ---
+# --- pairs: of tasks so long that their implementations are told apart on a busy machine, too ---
+long=(train mlp --data digits:320 --hidden 512,512 --batch 128 --quiet)
+calibrate "${long[@]}"
 cp -r "$TESSERA_CACHE/machines/here/codelets" models-before
-calibrate "${small[@]}" --pairs 2
+calibrate "${long[@]}" --pairs 2
 together=$(json_value together out.txt)
 expect "pairs are measured together ($together)" test "$together" -gt 0
 expect "beside the models, which stay as they are" diff -r models-before "$TESSERA_CACHE/machines/here/codelets"
 expect "in the machine's facts" grep -q '"beside"' "$TESSERA_CACHE/machines/here/tessera.json"
-calibrate "${small[@]}" --pairs 2
+calibrate "${long[@]}" --pairs 2
 expect "once" test "$(json_value together out.txt)" = 0
-expect_ok "$program" "${small[@]}" --epochs 1 || true  # with what they choose
+expect_ok "$program" "${long[@]}" --epochs 1 || true  # with what they choose
 for value in -1 x 1.5; do expect_error 2 '--pairs' "$program" calibrate --pairs="$value" "${small[@]}"; done
 for value in 0 -1 x; do expect_error 2 '--streams' "$program" "${small[@]}" --streams="$value"; done
 

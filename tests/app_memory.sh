@@ -4,6 +4,7 @@ set -euo pipefail
 source "$(dirname "$0")/app_common.sh.inc"
 source "$(dirname "$0")/app_json.sh.inc"
 begin "$@"
+export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}quarantine_size_mb=1  # a sanitizer keeps no freed tiles resident
 any=("$program" train mlp --data digits:600 --deterministic --quiet --json)
 wide=("${any[@]}" --hidden 2048,2048 --tile 1024 --epochs 1)
 small=("$program" train mlp --data digits:200 --batch 50 --hidden 16 --epochs 1 --quiet)

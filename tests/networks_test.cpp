@@ -176,7 +176,8 @@ TEST(Networks, BatchesInTilesGiveTheSameShapes) {
         const Outputs out = n.outputs(g, {x, n.image.height, n.image.width}, true);
         EXPECT_EQ(out.logits.grid().row_extents, (std::vector<int64_t>{2, 3}));
         const Tensor labels = g.value("labels", {5, 1}, DType::i32, {{2, 3}, {1}});
-        Optimizer({.kind = "adam"}, weights).minimize(classification_loss(out, labels));
+        Optimizer optimizer({.kind = "adam"}, weights);  // its state belongs to the graph
+        optimizer.minimize(classification_loss(out, labels));
         EXPECT_GT(Plan(g).tasks.size(), weights.size());
     }
 }
