@@ -16,29 +16,16 @@
 
 #include "core/pieces.h"
 #include "core/scheduler.h"
+#include "schedulers/device_memory.h"
 
 namespace tessera {
 namespace {
-
-using Handle = starpu_data_handle_t;
 
 constexpr double ahead_us = 20000;   // of work staged per worker: longer than a burst of transfers
 constexpr size_t most_staged = 64;   // tasks
 constexpr int shared_window = 32;    // ready tasks of highest priority that are compared
 constexpr int own_window = 64;       // planned tasks that are looked at where memory is full
-constexpr int64_t spare_tiles = 1;   // of planned tasks, left free
 constexpr double unknown_us = 1000;  // a task without a time yet
-
-int64_t bytes_of(Handle h) {
-    static const bool pieces = cut_from_pieces();
-    return allocated_bytes(int64_t(starpu_data_get_size(h)), pieces);
-}
-
-bool expected_on(Handle h, unsigned node) {
-    int allocated = 0, valid = 0, requested = 0;
-    starpu_data_query_status(h, int(node), &allocated, &valid, &requested);
-    return valid || requested;
-}
 
 double length_us(starpu_task* task, unsigned worker) {
     const double us = starpu_task_worker_expected_length(task, worker, task->sched_ctx, 0);
@@ -55,25 +42,13 @@ class Reuse {
         double staged_us = 0;
         bool idle = false;  // its last pop found nothing
     };
-    // What one block reads: how many of its tasks are submitted and not done, and if one was staged.
-    struct Use {
-        int tasks = 0;
-        bool kept = false;
-    };
     // A memory and the workers that compute in it.
-    struct Device {
-        unsigned node = 0;
+    struct Device : DeviceMemory {
         std::vector<unsigned> workers;
-        int64_t capacity_bytes = 0;                // 0: no limit
         std::multimap<int64_t, starpu_task*> own;  // ready, given to it; by falling priority, then age
-        // Uses by staged and running tasks, and one while it is added to or read again in the block.
-        std::unordered_map<Handle, int> held;
-        std::map<std::pair<Handle, int>, Use> uses;  // of data in blocks
-        int64_t held_bytes = 0;
-        std::deque<Handle> leaving;  // complete, on the way home: still in memory
-        double backlog_us = 0;       // of tasks submitted for it and not done
-        double ready_us = 0;         // of those in `own`
-        int in_flight = 0;           // tasks staged or running
+        double backlog_us = 0;                     // of tasks submitted for it and not done
+        double ready_us = 0;                       // of those in `own`
+        int in_flight = 0;                         // tasks staged or running
     };
     struct Pending {
         int device;
@@ -96,7 +71,7 @@ class Reuse {
         pending_[task] = {d, us};
         devices_[size_t(d)].backlog_us += us;
         each_handle(task, [&](Handle h, starpu_data_access_mode mode) {
-            if (!(mode & STARPU_W)) ++devices_[size_t(d)].uses[{h, hint->block}].tasks;
+            if (!(mode & STARPU_W)) devices_[size_t(d)].will_use(h, hint->block);
         });
     }
 
@@ -162,11 +137,11 @@ class Reuse {
         const TaskHint* hint = hint_of(task);
         if (hint && hint->node == int(device.node)) used(task, *hint);
         each_handle(task, [&](Handle h, starpu_data_access_mode mode) {
-            drop(device, h);
+            device.drop(h);
             if (!hint || !hint->completes || !(mode & STARPU_W)) return;
             owner_.erase(h);
-            if (hint->goes_home) device.leaving.push_back(h);  // held until it is there
-            else drop(device, h);
+            if (hint->goes_home) device.leaves(h);
+            else device.drop(h);
         });
         --device.in_flight;
         if (const auto it = pending_.find(task); it != pending_.end()) {
@@ -176,10 +151,7 @@ class Reuse {
         }
         if (!pending_.empty()) return;
         // Handles may be unregistered once no task is left: nothing of the plan is kept in mind.
-        for (Device& d : devices_) {
-            for (Handle h : d.leaving) drop(d, h);
-            d.leaving.clear();
-        }
+        for (Device& d : devices_) d.forget_leaving();
     }
 
  private:
@@ -224,53 +196,14 @@ class Reuse {
         return d;
     }
 
-    void hold(Device& device, Handle h) {
-        if (device.held[h]++ == 0) device.held_bytes += bytes_of(h);
-    }
-    void drop(Device& device, Handle h) {
-        const auto it = device.held.find(h);
-        if (it == device.held.end() || --it->second > 0) return;
-        device.held_bytes -= bytes_of(h);
-        device.held.erase(it);
-    }
-    // A task of the plan is done, or is no longer the planned device's: was it the last of its block to read something?
+    // A task of the plan is done, or is no longer the planned device's.
     void used(starpu_task* task, const TaskHint& hint) {
-        const int d = device_on(unsigned(hint.node));
-        if (d < 0) return;
-        Device& device = devices_[size_t(d)];
-        each_handle(task, [&](Handle h, starpu_data_access_mode mode) {
-            if (mode & STARPU_W) return;
-            const auto it = device.uses.find({h, hint.block});
-            if (it == device.uses.end() || --it->second.tasks > 0) return;
-            if (it->second.kept) drop(device, h);
-            device.uses.erase(it);
-        });
-    }
-    // Complete tiles count until their way home is asked for; StarPU can evict them when they are there.
-    void forget_those_at_home(Device& device) {
-        while (!device.leaving.empty() &&
-               (device.node == STARPU_MAIN_RAM || expected_on(device.leaving.front(), STARPU_MAIN_RAM))) {
-            drop(device, device.leaving.front());
-            device.leaving.pop_front();
-        }
-    }
-    // Bytes that a task adds to what is held.
-    int64_t more_bytes(const Device& device, starpu_task* task) const {
-        int64_t more = 0;
-        each_handle(task, [&](Handle h, auto) { more += device.held.contains(h) ? 0 : bytes_of(h); });
-        return more;
-    }
-    bool fits(const Device& device, starpu_task* task) const {
-        if (device.capacity_bytes == 0) return true;
-        int64_t spare = 0;
-        if (hint_of(task))
-            each_handle(task, [&](Handle h, auto) { spare = std::max(spare, spare_tiles * bytes_of(h)); });
-        return device.held_bytes + more_bytes(device, task) + spare <= device.capacity_bytes;
+        if (const int d = device_on(unsigned(hint.node)); d >= 0) devices_[size_t(d)].used(task, hint.block);
     }
 
     void stage(unsigned worker, Worker& self, Device& device, std::vector<starpu_task*>& fresh) {
         if (ready_.load(std::memory_order_relaxed) == 0) return;
-        forget_those_at_home(device);
+        device.forget_those_at_home();
         while (self.staged.size() < most_staged && (self.staged_us < ahead_us || self.staged.size() < 2)) {
             starpu_task* task = choose(worker, self, device);
             if (!task) break;
@@ -283,21 +216,19 @@ class Reuse {
         const int d = device_of_[worker];
         const TaskHint* hint = hint_of(task);
         each_handle(task, [&](Handle h, starpu_data_access_mode mode) {
-            hold(device, h);
+            device.hold(h);
             if (!hint) return;
             if (!(mode & STARPU_W)) {
                 // A task taken from another device does not belong to this one's blocks.
                 if (hint->node != int(device.node)) return;
-                Use& use = device.uses[{h, hint->block}];
-                if (!use.kept) hold(device, h);
-                use.kept = true;
+                device.keep(h, hint->block);
                 return;
             }
             const auto [owner, first] = owner_.emplace(h, d);
-            if (first) hold(device, h);  // until the last of those that add to it is done
+            if (first) device.hold(h);  // until the last of those that add to it is done
             else if (owner->second != d) {
-                drop(devices_[size_t(owner->second)], h);
-                hold(device, h);
+                devices_[size_t(owner->second)].drop(h);
+                device.hold(h);
                 owner->second = d;
             }
         });
@@ -318,12 +249,12 @@ class Reuse {
         for (auto it = device.own.begin(); it != device.own.end() && seen < own_window; ++it) {
             if (!starpu_worker_can_execute_task_first_impl(worker, it->second, nullptr)) continue;
             const bool first = seen++ == 0;
-            if (first ? must || fits(device, it->second) : more_bytes(device, it->second) == 0)
+            if (first ? must || device.fits(it->second) : device.more_bytes(it->second) == 0)
                 return out_of_own(device, it);
         }
         if (seen > 0) return nullptr;
         if (auto it = best_shared(worker, self, device); it != shared_.end()) {
-            if (!must && !fits(device, it->second)) return nullptr;
+            if (!must && !device.fits(it->second)) return nullptr;
             return out_of(shared_, it);
         }
         return self.staged.empty() ? steal(worker, device) : nullptr;
@@ -342,13 +273,10 @@ class Reuse {
 
     // Where GPUs' memories are nearly full, what a task writes there goes home sooner or later; cores write it at home.
     bool short_beside_cores() const {
-        constexpr double nearly = 0.8;
-        bool cores = false, full = false;
-        for (const Device& d : devices_)
-            if (d.node == STARPU_MAIN_RAM) cores = true;
-            else if (d.capacity_bytes > 0)
-                full = full || double(starpu_memory_get_used(d.node)) > nearly * double(d.capacity_bytes);
-        return cores && full;
+        const auto at_home = [](const Device& d) { return d.node == STARPU_MAIN_RAM; };
+        const auto nearly_full = [&](const Device& d) { return !at_home(d) && d.nearly_full(); };
+        return std::any_of(devices_.begin(), devices_.end(), at_home) &&
+               std::any_of(devices_.begin(), devices_.end(), nearly_full);
     }
 
     // What a task costs on a device besides its own time.
@@ -356,7 +284,7 @@ class Reuse {
         double us = 0;
         const bool costs = device.node != STARPU_MAIN_RAM && short_beside_cores();
         each_handle(task, [&](Handle h, starpu_data_access_mode mode) {
-            if ((mode & STARPU_R) && !device.held.contains(h) && !expected_on(h, device.node))
+            if ((mode & STARPU_R) && !device.holds(h) && !expected_on(h, device.node))
                 us += starpu_data_expected_transfer_time(h, device.node, mode);
             if ((mode & STARPU_W) && costs)
                 us += starpu_transfer_predict(device.node, STARPU_MAIN_RAM, starpu_data_get_size(h));
@@ -392,7 +320,7 @@ class Reuse {
             int missing = 0;
             Handle only = nullptr;
             each_handle(task, [&](Handle h, starpu_data_access_mode mode) {
-                if ((mode & STARPU_R) && !device.held.contains(h) && !expected_on(h, device.node)) ++missing, only = h;
+                if ((mode & STARPU_R) && !device.holds(h) && !expected_on(h, device.node)) ++missing, only = h;
             });
             if (missing == 0) return it;
             if (missing == 1) ++unlocked.try_emplace(only, 0, it).first->second.first;
@@ -417,7 +345,7 @@ class Reuse {
         const auto last = std::prev(from->own.end());
         starpu_task* task = last->second;
         if (!starpu_worker_can_execute_task_first_impl(worker, task, nullptr)) return nullptr;
-        if (device.in_flight > 0 && !fits(device, task)) return nullptr;
+        if (device.in_flight > 0 && !device.fits(task)) return nullptr;
         const bool alike = starpu_worker_get_type(int(worker)) == starpu_worker_get_type(int(from->workers[0]));
         if (length_us(task, worker) + missing_us(task, device) > (alike ? left_us : from->ready_us)) return nullptr;
         if (const TaskHint* hint = hint_of(task); hint && hint->node == int(from->node)) used(task, *hint);

@@ -18,7 +18,7 @@ room codelets 'core/|codelets/'
 room data 'core/|data/'
 room models 'core/|models/'
 room graphs 'core/|codelets/|data/|graphs/'
-room schedulers 'core/(scheduler|pieces)\.h"'
+room schedulers 'core/(scheduler|pieces)\.h"|schedulers/'
 room apps 'core/|codelets/|data/|models/|graphs/|apps/'
 # What policies include must not draw in the rest of core.
 for header in core/scheduler.h core/pieces.h; do
