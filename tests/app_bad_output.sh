@@ -4,6 +4,7 @@
 set -euo pipefail
 source "$(dirname "$0")/app_common.sh.inc"
 begin "$@"
+export TESSERA_CACHE=$scratch/cache  # a limit of file sizes cuts models off, too: not those of tests that run beside
 command=("$program" train mlp --data digits:200 --batch 50 --epochs 1 --hidden 16 --quiet)
 bad() { expect_error 1 "$1" "${command[@]}" "${@:2}"; }
 
