@@ -1,7 +1,5 @@
 #include "core/executor.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <climits>
 #include <cstring>

@@ -1,4 +1,4 @@
-// core/schedule.h - where and when a planner has the tasks of a plan run, and which of several such schedules to keep.
+// core/task_schedule.h - where and when a planner has the tasks of a plan run, and which of several to keep.
 #pragma once
 #include <cstddef>
 #include <cstdint>
