@@ -91,7 +91,7 @@ nlohmann::json measured(const InteropBench& f, const TrainFlags& train) {
     serial_options.serial = true, serial_options.planner = {};
     Executor serial_executor(setup.runtime, serial_options);
     TrainOptions options = setup.trainer.options();
-    options.tile_batch = serial_batch_tile(train, setup.runtime);  // each op as fast as it can be alone
+    options.tile_batch = serial_tiles(train, setup.runtime).batch;  // each op as fast as it can be alone
     Trainer serial_trainer(serial_executor, setup.network, setup.optimizer, setup.data.train, options);
     Way serial{serial_executor, serial_trainer}, concurrent{setup.executor, setup.trainer};
     std::vector<Way*> ways = {&serial, &concurrent};

@@ -26,8 +26,9 @@ void openblas_on_all(Operands& x, const Cores& cores, int workers) {
     in_threads(1, [&](int64_t) {
         cores.use(0, size_t(workers));
         openblas_set_num_threads(workers);
-        blas::openblas(
-            blas::Product<float>{false, false, x.n, x.n, x.n, 1, x.a.data(), x.n, x.b.data(), x.n, 0, x.c.data(), x.n});
+        const int n = int(x.n);  // blas::openblas would use one thread
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, n, 1, x.a.data(), n, x.b.data(), n, 0, x.c.data(),
+                    n);
         openblas_set_num_threads(1);
     });
 }

@@ -171,7 +171,7 @@ const TrainFlags& checked(const TrainFlags& f) {
     return f;
 }
 
-NetworkOptions network_options(const TrainFlags& f, const Split& data) {
+NetworkOptions network_options(const TrainFlags& f, const Split& data, const Runtime& runtime) {
     NetworkOptions o;
     o.inputs = data.train.features();
     o.image = f.input > 0 ? Extent2d(f.input) : Extent2d(data.train.height, data.train.width);
@@ -183,7 +183,7 @@ NetworkOptions network_options(const TrainFlags& f, const Split& data) {
     o.auxiliary = f.auxiliary;
     o.dropout = f.dropout;
     o.dtype = parse_dtype(f.dtype);
-    o.tile_features = f.tile;
+    o.tile_features = serial_tiles(f, runtime).features;
     o.seed = f.common.seed;
     return o;
 }
@@ -203,7 +203,7 @@ TrainOptions train_options(const TrainFlags& f, const TrainSetup& s) {
     o.seed = f.common.seed;
     const bool by_width = f.tile == 0 && s.network.takes_images() && !f.common.serial && !f.common.deterministic;
     o.tile_batch = by_width ? batch_tile_for_width(s.network, s.optimizer, s.data.train, o, workers_of(s.runtime))
-                            : serial_batch_tile(f, s.runtime);
+                            : serial_tiles(f, s.runtime).batch;
     return o;
 }
 
@@ -230,9 +230,13 @@ std::string checkpoint_file(const TrainFlags& f) {
     return f.checkpoint.empty() ? "" : (std::filesystem::path(f.checkpoint) / "checkpoint.safetensors").string();
 }
 
-int64_t serial_batch_tile(const TrainFlags& f, const Runtime& runtime) {
+RowTiles serial_tiles(const TrainFlags& f, const Runtime& runtime) {
+    if (f.tile > 0) return {f.tile, f.tile};
     const bool images = architecture(f.network).image != Extent2d(1);
-    return f.tile > 0 ? f.tile : default_batch_tile(f.batch, workers_of(runtime), f.common.deterministic, images);
+    if (images || f.common.deterministic || runtime.cuda_workers() > 0)
+        return {default_batch_tile(f.batch, workers_of(runtime), f.common.deterministic, images), 0};
+    return row_tiles_for_cores(f.batch, parse_widths(f.hidden.value_or(TrainFlags::default_hidden)),
+                               runtime.cpu_workers());
 }
 
 // Placed are plans of runs whose policy follows that (schedulers/list.cpp); others place tasks themselves.
@@ -260,7 +264,7 @@ TrainSetup::TrainSetup(const TrainFlags& f, const std::function<Split()>& load)
       data(load()),
       trace(f.common.make_trace()),
       machine(models_here(runtime)),
-      network(make_network(f.network, weights, network_options(f, data))),
+      network(make_network(f.network, weights, network_options(f, data, runtime))),
       optimizer(optimizer_options(f), weights),
       executor(runtime, executor_options(*this)),
       trainer(executor, network, optimizer, data.train, train_options(f, *this)) {}

@@ -33,8 +33,8 @@ void add_train_flags(CLI::App&, TrainFlags&);
 
 std::string checkpoint_file(const TrainFlags&);  // empty without --checkpoint
 
-// The tile of a batch that gives every worker one part of each op.
-int64_t serial_batch_tile(const TrainFlags&, const Runtime&);
+// Tiles that give every worker one part of each op.
+RowTiles serial_tiles(const TrainFlags&, const Runtime&);
 
 // Data, network, optimizer, loss and executor, put together. `data` is load_data's or shape_of_data's.
 struct TrainSetup {

@@ -2,10 +2,10 @@
 """Steps per second of the MLP 784-1024-1024-10 (batch 256, SGD with momentum, f32) in Tessera and in PyTorch.
 
 Runs are interleaved, round by round, because the speed of shared machines drifts; the ratio is the median over rounds of
-Tessera's rate against the better of PyTorch's with one and two threads in the same round. Appends to a CSV with machine
-and commit.  usage: bench/mlp_vs_pytorch.py [--rounds N] [--python PYTHON] [--out bench/results/mlp_vs_pytorch.csv]
+Tessera's rate against the better of PyTorch's with one and two threads in the same round. Tessera's performance models
+are those of one such run before the first round. Appends to a CSV with machine and commit.  usage: bench/mlp_vs_pytorch.py [--rounds N] [--python PYTHON] [--out bench/results/mlp_vs_pytorch.csv]
 """
-import argparse, csv, datetime, json, os, pathlib, platform, statistics, subprocess
+import argparse, csv, datetime, json, os, pathlib, platform, statistics, subprocess, tempfile
 
 root = pathlib.Path(__file__).resolve().parent.parent
 parser = argparse.ArgumentParser()
@@ -19,8 +19,12 @@ tessera = [args.tessera, "train", "mlp", "--data", "digits:12800", "--hidden", "
            "--optimizer", "sgd", "--lr", "0.01", "--epochs", "4", "--quiet", "--json"]
 
 
+cache = tempfile.TemporaryDirectory(prefix="tessera-mlp-")
+
+
 def last_json(command):
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().splitlines()[-1])
+    run = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "TESSERA_CACHE": cache.name})
+    return json.loads(run.stdout.strip().splitlines()[-1])
 
 
 def torch_ms(threads):
@@ -30,7 +34,7 @@ def torch_ms(threads):
 
 cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.machine())
 commit = subprocess.run(["git", "-C", str(root), "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-last_json(tessera)  # performance models fill, files are cached
+last_json(tessera)
 rows = []
 for i in range(args.rounds):
     run = last_json(tessera)

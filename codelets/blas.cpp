@@ -27,6 +27,11 @@ bool degenerate(const Product<T>& p) {
     return true;
 }
 
+// A program without a Runtime, which sets this for all bodies, would find it using every core.
+void use_one_thread() {
+    if (openblas_get_num_threads() != 1) openblas_set_num_threads(1);
+}
+
 void widen(const bf16* from, int64_t ld, int64_t rows, int64_t cols, float* to) {
     for (int64_t i = 0; i < rows; ++i)
         for (int64_t j = 0; j < cols; ++j) to[i * cols + j] = from[i * ld + j];
@@ -36,11 +41,13 @@ void widen(const bf16* from, int64_t ld, int64_t rows, int64_t cols, float* to) 
 
 void openblas(const Product<float>& p) {
     if (degenerate(p)) return;
+    use_one_thread();
     cblas_sgemm(CblasRowMajor, op(p.ta), op(p.tb), int(p.m), int(p.n), int(p.k), float(p.alpha), p.a, int(p.lda), p.b,
                 int(p.ldb), float(p.beta), p.c, int(p.ldc));
 }
 void openblas(const Product<double>& p) {
     if (degenerate(p)) return;
+    use_one_thread();
     cblas_dgemm(CblasRowMajor, op(p.ta), op(p.tb), int(p.m), int(p.n), int(p.k), p.alpha, p.a, int(p.lda), p.b,
                 int(p.ldb), p.beta, p.c, int(p.ldc));
 }

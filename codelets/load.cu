@@ -26,16 +26,17 @@ struct LoadFeatures {
     static Cost cost(Args, Out<T> y) { return {2 * double(y.size()), bytes_of_views(y) + double(y.size())}; }
     static void cpu(Args a, Out<T> y) {
         const BatchSource& s = *a.source;
+        const std::array<T, 256>* of = s.values ? nullptr : values_of_bytes<T>(s);
         for (int64_t i = 0; i < y.rows; ++i) {
             const int64_t at = a.batch[a.row0 + i] * s.features + a.col0;
             T* __restrict to = y.row(i);
             if (s.values)
                 for (int64_t j = 0; j < y.cols; ++j) to[j] = T(s.values[at + j]);
             else if (s.channels == 1)
-                for (int64_t j = 0; j < y.cols; ++j) to[j] = T((float(s.bytes[at + j]) / 255 - s.mean[0]) * s.scale[0]);
+                for (int64_t j = 0; j < y.cols; ++j) to[j] = of[0][s.bytes[at + j]];
             else
                 for (int64_t j = 0, c = a.col0 % s.channels; j < y.cols; ++j, c = c + 1 == s.channels ? 0 : c + 1)
-                    to[j] = T((float(s.bytes[at + j]) / 255 - s.mean[c]) * s.scale[c]);
+                    to[j] = of[c][s.bytes[at + j]];
         }
     }
     static void cuda(Args a, Out<T> y, Stream stream);

@@ -1,6 +1,8 @@
 // codelets/load.h - samples in host memory from which batches are gathered. Filled by whoever read the files.
 #pragma once
+#include <array>
 #include <cstdint>
+#include <vector>
 
 namespace tessera {
 
@@ -15,6 +17,16 @@ struct BatchSource {
     const float *mean = nullptr, *scale = nullptr;
     int64_t height = 0, width = 0;  // 0: not known to be images
 };
+
+// All that a byte of each channel can become: [channel][byte]. This thread's until it asks again.
+template <class T>
+const std::array<T, 256>* values_of_bytes(const BatchSource& s) {
+    thread_local std::vector<std::array<T, 256>> table;
+    table.resize(size_t(s.channels));
+    for (int64_t c = 0; c < s.channels; ++c)
+        for (int b = 0; b < 256; ++b) table[size_t(c)][size_t(b)] = T((float(b) / 255 - s.mean[c]) * s.scale[c]);
+    return table.data();
+}
 
 // What load_images does to the images of a batch, anew in every step: a crop of the wanted size out of the image with
 // `pad` black pixels around it, all places equally likely, then the mirror image with probability 1/2. Black is byte 0

@@ -2,7 +2,6 @@
 // batch[n] at (p + dy, q + dx), black outside of it; where the wanted size is larger the image is in the middle. Crops
 // and flips are a function of (seed, step, place in the batch): tiles and workers do not matter. f32, f64, bf16.
 #include <algorithm>
-#include <array>
 
 #include "codelets/elementwise.h"
 #include "codelets/load.h"
@@ -56,12 +55,7 @@ struct LoadImages {
                 image(a, n, s.values, y, value, [](int64_t) { return T(0.f); });
             return;
         }
-        // All that a byte can become.
-        thread_local std::vector<std::array<T, 256>> table;
-        table.resize(size_t(s.channels));
-        for (int64_t c = 0; c < s.channels; ++c)
-            for (int b = 0; b < 256; ++b) table[size_t(c)][size_t(b)] = T((float(b) / 255 - s.mean[c]) * s.scale[c]);
-        const std::array<T, 256>* of = table.data();
+        const std::array<T, 256>* of = values_of_bytes<T>(s);
         const auto value = [of](const uint8_t* from, int64_t c) { return of[c][*from]; };
         for (int64_t n = 0; n * pixels < y.rows; ++n)
             image(a, n, s.bytes, y, value, [of](int64_t c) { return of[c][0]; });

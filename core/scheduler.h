@@ -7,6 +7,9 @@
 #include <climits>
 #include <cmath>
 #include <cstdint>
+#include <map>
+#include <mutex>
+#include <tuple>
 #include <vector>
 
 namespace tessera {
@@ -72,21 +75,48 @@ inline void wake_one(const std::vector<unsigned>& workers) {
 }
 
 // The implementation that the task's performance model says is fastest on this worker; one that has no time yet goes
-// first, so that it gets one.
-inline unsigned fastest_implementation(starpu_task* task, unsigned worker) {
-    unsigned mask = 0;
-    if (!starpu_worker_can_execute_task_impl(worker, task, &mask)) return 0;
-    unsigned best = 0;
-    double best_us = INFINITY;
-    if ((mask & (mask - 1)) == 0) return unsigned(__builtin_ctz(mask));  // the only one
-    for (unsigned i = 0; i < STARPU_MAXIMPLEMENTATIONS; ++i) {
-        if (!(mask >> i & 1)) continue;
-        const double us = starpu_task_worker_expected_length(task, worker, task->sched_ctx, i);
-        if (std::isnan(us)) return i;
-        if (us < best_us) best = i, best_us = us;
+// first, so that it gets one. Of the others only first samples are known, taken while code and memory were cold or the
+// machine was busy: while StarPU updates the model (in the process in which a size of the codelet was new), the second
+// best runs again now and then, for its mean to come right.
+class ImplementationChoice {
+ public:
+    static constexpr uint32_t apart = 32, often = 16;  // tasks between; so many times, then whenever tasks doubled
+    static constexpr double near = 1.3;                // slower ones are not run again
+
+    unsigned operator()(starpu_task* task, unsigned worker) {
+        unsigned mask = 0;
+        if (!starpu_worker_can_execute_task_impl(worker, task, &mask)) return 0;
+        if ((mask & (mask - 1)) == 0) return unsigned(__builtin_ctz(mask));  // the only one
+        unsigned best = 0, second = 0;
+        double best_us = INFINITY, second_us = INFINITY;
+        for (unsigned i = 0; i < STARPU_MAXIMPLEMENTATIONS; ++i) {
+            if (!(mask >> i & 1)) continue;
+            const double us = starpu_task_worker_expected_length(task, worker, task->sched_ctx, i);
+            if (std::isnan(us)) return i;
+            if (us < best_us) second = best, second_us = best_us, best = i, best_us = us;
+            else if (us < second_us) second = i, second_us = us;
+        }
+        return second_us < near * best_us && is_turn(task, worker) ? second : best;
     }
-    return best;
-}
+
+ private:
+#ifdef STARPU_SIMGRID
+    static bool is_turn(starpu_task*, unsigned) { return false; }
+#else
+    bool is_turn(starpu_task* task, unsigned worker) {
+        if (!task->cl->model->benchmarking) return false;  // its times are no longer updated
+        auto* arch = starpu_worker_get_perf_archtype(int(worker), task->sched_ctx);
+        const Kind kind{task->cl, starpu_task_footprint(task->cl->model, task, arch, 0),
+                        starpu_worker_get_type(int(worker))};
+        std::lock_guard lock(mutex_);
+        const uint32_t tasks = ++tasks_[kind];
+        return tasks % apart == 0 && (tasks <= apart * often || (tasks & (tasks - 1)) == 0);
+    }
+    using Kind = std::tuple<const starpu_codelet*, uint32_t, starpu_worker_archtype>;
+    std::mutex mutex_;
+    std::map<Kind, uint32_t> tasks_;
+#endif
+};
 
 // Calls f(handle, access mode) for the distinct handles of a task.
 template <class F>

@@ -25,6 +25,25 @@ int64_t default_batch_tile(int64_t batch, int workers, bool deterministic, bool 
     return std::max(smallest, (batch + workers - 1) / std::max(1, workers));
 }
 
+RowTiles row_tiles_for_cores(int64_t batch, const std::vector<int64_t>& hidden, int cores) {
+    constexpr int64_t reading = 46;  // an element takes as long as so many multiplications: docs/decisions/0017
+    const auto parts = [](int64_t extent, int64_t tile) { return (extent + tile - 1) / tile; };
+    const int64_t widest = hidden.empty() ? 1 : std::ranges::max(hidden);
+    RowTiles best;
+    int64_t least = INT64_MAX;
+    for (int64_t across = 1; across <= std::max<int64_t>(1, widest / 128); ++across)
+        for (int64_t down = 1; down <= std::max<int64_t>(1, batch / 64); ++down) {
+            const int64_t rows = parts(batch, down), tile = parts(widest, across);
+            int64_t takes = hidden.empty() ? rows : 0;
+            for (const int64_t width : hidden) {
+                const int64_t columns = std::min(width, tile);
+                takes += parts(down * parts(width, tile), cores) * (rows * columns + reading * (rows + columns));
+            }
+            if (takes < least) least = takes, best = {rows, across == 1 ? 0 : tile};
+        }
+    return best;
+}
+
 static BatchSource source_of(const Dataset& d) {
     return {d.bytes.empty() ? nullptr : d.bytes.data(),
             d.values.empty() ? nullptr : d.values.data(),

@@ -38,6 +38,15 @@ std::vector<int64_t> epoch_order(int64_t count, uint64_t seed, int64_t epoch);
 // rows, or one image.
 int64_t default_batch_tile(int64_t batch, int workers, bool deterministic, bool images);
 
+// Largest extents of tiles of a batch of rows and of the weights of linear layers; 0: whole.
+struct RowTiles {
+    int64_t batch = 0, features = 0;
+};
+// With which the forward products of all hidden layers are done first, if each core computes one tile of an output at a
+// time, which takes rows x columns multiplications and reads both operands, rows + columns, per term of a sum: parts
+// for all cores, near-square. Of at least 64 x 128.
+RowTiles row_tiles_for_cores(int64_t batch, const std::vector<int64_t>& hidden, int cores);
+
 // The largest tile of a batch of images with which that many equal workers would be as busy as with any smaller one, by
 // a list schedule of a training step: a network that is wide itself needs fewer tiles than a chain.
 int64_t batch_tile_for_width(const Network&, const Optimizer&, const Dataset&, TrainOptions, int workers);

@@ -65,7 +65,7 @@ class List {
         if (!task) return nullptr;
         std::erase(others, worker);
         wake_one(others);
-        starpu_task_set_implementation(task, fastest_implementation(task, worker));
+        starpu_task_set_implementation(task, choose_(task, worker));
         return task;
     }
 
@@ -151,6 +151,7 @@ class List {
     Queue ready_;  // placed nowhere
     std::array<Memory, STARPU_MAXNODES> memories_;
     std::atomic<int64_t> count_{0};
+    ImplementationChoice choose_;
 };
 const Policy<List> list;
 

@@ -124,7 +124,7 @@ class Reuse {
         if (prefetch_ && starpu_memory_nodes_get_count() > 1)
             for (starpu_task* t : fresh)
                 if (t != task) prefetch(t, node);
-        if (task) starpu_task_set_implementation(task, fastest_implementation(task, worker));
+        if (task) starpu_task_set_implementation(task, choose_(task, worker));
         return task;
     }
 
@@ -367,6 +367,7 @@ class Reuse {
     std::unordered_map<starpu_task*, int> taken_;  // staged or running: by which device
     std::atomic<int64_t> ready_{0};
     bool prefetch_ = true;
+    ImplementationChoice choose_;
 };
 const Policy<Reuse> reuse;
 

@@ -107,6 +107,13 @@ constexpr Multiply<double> openblas_f64 = openblas;
 TEST(BlasThreads, OpenBlasIsTheFlavourWithLocks) {
     EXPECT_EQ(openblas_get_parallel(), OPENBLAS_THREAD) << openblas_get_config();
 }
+TEST(BlasThreads, OneProductUsesOneThread) {
+    for (const bool f64 : {false, true}) {
+        openblas_set_num_threads(2);  // as where nobody has said how many
+        EXPECT_EQ(f64 ? wrong_products(openblas_f64, 1) : wrong_products(openblas_f32, 1), 0);
+        EXPECT_EQ(openblas_get_num_threads(), 1);
+    }
+}
 TEST(BlasThreads, OpenBlasF32) { hammer(openblas_f32, openblas_f32); }
 TEST(BlasThreads, OpenBlasF64) { hammer(openblas_f64, openblas_f64); }
 TEST(BlasThreads, OneDnnF32) { hammer(onednn_f32, onednn_f32); }

@@ -10,6 +10,7 @@
 #include "graphs/network.h"
 #include "graphs/networks/random_wiring.h"
 #include "graphs/optimizer.h"
+#include "graphs/trainer.h"
 #include "tests/interpreter.h"
 #include "tests/tiny_networks.h"
 
@@ -348,6 +349,30 @@ TEST(Networks, BatchNormNeedsMoreThanOneValueInTraining) {
     n.outputs(g, input_of(g, n, 1), false);
     expect_words(message_of<std::invalid_argument>([&] { n.outputs(g, input_of(g, n, 1), true); }),
                  {"densenet121", "features.denseblock4.denselayer1.norm1", "batch_norm"});
+}
+
+TEST(RowTiles, AreNearSquarePartsForEveryCore) {
+    const auto tiles = [](int64_t batch, std::vector<int64_t> hidden, int cores) {
+        const RowTiles t = row_tiles_for_cores(batch, hidden, cores);
+        return std::pair(t.batch, t.features);
+    };
+    using Tiles = std::pair<int64_t, int64_t>;
+    EXPECT_EQ(tiles(256, {1024, 1024}, 1), Tiles(256, 0));
+    EXPECT_EQ(tiles(256, {1024, 1024}, 2), Tiles(256, 512));
+    EXPECT_EQ(tiles(256, {1024, 1024}, 20), Tiles(64, 205));
+    EXPECT_EQ(tiles(4096, {512}, 2), Tiles(2048, 0));
+    EXPECT_EQ(tiles(256, {1024, 512}, 2), Tiles(256, 256)) << "tiles of 512 leave the second layer whole";
+    EXPECT_EQ(tiles(128, {512, 512}, 64), Tiles(64, 128)) << "as many parts as are worth a task";
+    EXPECT_EQ(tiles(128, {}, 2), Tiles(64, 0));
+    EXPECT_EQ(tiles(8, {16}, 2), Tiles(8, 0));
+    for (int64_t cores = 1; cores <= 64; ++cores)
+        for (int64_t batch : {1, 63, 128, 1000})
+            for (int64_t width : {1, 300, 512, 4096}) {
+                const RowTiles t = row_tiles_for_cores(batch, {width, 2 * width}, int(cores));
+                EXPECT_GE(t.batch, std::min<int64_t>(batch, 64));
+                EXPECT_LE(t.batch, batch);
+                EXPECT_GE(t.features == 0 ? 2 * width : t.features, std::min<int64_t>(2 * width, 128));
+            }
 }
 
 }  // namespace
