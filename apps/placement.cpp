@@ -2,7 +2,6 @@
 
 #include <starpu.h>
 
-#include <algorithm>
 #include <cmath>
 #include <map>
 #include <set>
@@ -18,9 +17,6 @@ namespace {
 // Between two tasks on a GPU: StarPU's own work and the launch, and what it does for each tile. Simulated ones take so
 // long; on a GPU it is to be measured. The same for what a transfer takes beyond the link's latency.
 constexpr double gpu_gap_s = 3.1e-6, gpu_gap_per_tile_s = 1e-6, transfer_gap_s = 8e-6;
-
-// Estimates of steps err by up to so much: a schedule that should take longer than the best by more is not tried.
-constexpr double worth_a_trial = 1.1;
 
 // Kinds: the cores, and every GPU.
 Devices devices_of_workers(const std::vector<WorkerInfo>& workers, const Machine& machine) {
@@ -43,18 +39,6 @@ Devices devices_of_workers(const std::vector<WorkerInfo>& workers, const Machine
     }
     d.link_bytes_per_s = links.bytes_per_s;
     return d;
-}
-
-TaskSchedule schedule_of(const Placement& p, const std::vector<Placement::Time>& times,
-                         const std::vector<WorkerInfo>& workers) {
-    TaskSchedule schedule{{}, p.step_s};
-    for (const Placement::Time& t : times) schedule.tasks.push_back({.starts_s = t.start_s, .takes_s = t.takes_s});
-    for (size_t k = 0; k < p.order.size(); ++k) {
-        TaskSchedule::Task& task = schedule.tasks[size_t(p.order[k])];
-        task.turn = int(k);
-        task.place = int(workers[size_t(p.worker[size_t(p.order[k])])].node);
-    }
-    return schedule;
 }
 
 }  // namespace
@@ -115,16 +99,20 @@ void place(Plan& plan, const Runtime& runtime, const Machine& machine, bool orde
     }
     const ListScheduler sent_on = list_scheduler(runtime, plan, machine, ordered, true);
     const ListScheduler* const schedulers[] = {&waiting, &sent_on};
-    std::vector<Placement> found[2];
-    in_threads(2, [&](int64_t i) { found[i] = schedulers[i]->search(tries); });
-    std::vector<const Placement*> kept;
-    for (size_t i = 0; i < 2; ++i)
-        for (const Placement& p : found[i]) {
-            const auto same = [&](const Placement* k) { return k->worker == p.worker && k->order == p.order; };
-            if (p.step_s > worth_a_trial * found[i].front().step_s || std::ranges::any_of(kept, same)) continue;
-            kept.push_back(&p);
-            plan.schedules.push_back(schedule_of(p, schedulers[i]->times(p), workers));
+    Placement best[2];
+    in_threads(2, [&](int64_t i) { best[i] = schedulers[i]->search(tries); });
+    for (size_t i = 0; i < 2; ++i) {
+        if (i > 0 && best[i].worker == best[0].worker && best[i].order == best[0].order) continue;
+        TaskSchedule& schedule = plan.schedules.emplace_back();
+        schedule.step_s = best[i].step_s;
+        for (const Placement::Time& t : schedulers[i]->times(best[i]))
+            schedule.tasks.push_back({.starts_s = t.start_s, .takes_s = t.takes_s});
+        for (size_t k = 0; k < best[i].order.size(); ++k) {
+            const size_t t = size_t(best[i].order[k]);
+            schedule.tasks[t].turn = int(k);
+            schedule.tasks[t].place = int(workers[size_t(best[i].worker[t])].node);
         }
+    }
 }
 
 }  // namespace tessera

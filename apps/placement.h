@@ -11,9 +11,8 @@ namespace tessera {
 ListScheduler list_scheduler(const Runtime&, const Plan&, const Machine&, bool ordered, bool sent_on);
 
 // Gives the plan schedules. Where workers have one memory: turns, by the longest path to the end. Else the best of
-// `tries` on all GPUs, on half of them ..., counted as if a tile were sent when its reader waits for nothing else, and
-// as if it were sent when it is written. The first counts too little on what overlaps, the second too much; and
-// estimates err: steps show which is best (ScheduleTrial).
+// `tries`, counted as if a tile were sent when its reader waits for nothing else, and as if it were sent when it is
+// written. The first counts too little on what overlaps, the second too much; steps show which (ScheduleTrial).
 void place(Plan&, const Runtime&, const Machine&, bool ordered, int tries);
 
 }  // namespace tessera

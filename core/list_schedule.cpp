@@ -202,7 +202,7 @@ std::vector<std::vector<bool>> ListScheduler::device_sets() const {
     return sets;
 }
 
-std::vector<Placement> ListScheduler::search(int tries, uint64_t seed) const {
+Placement ListScheduler::search(int tries, uint64_t seed) const {
     const auto sets = device_sets();
     std::vector<Placement> best(sets.size(), {never, {}, {}});
     const auto keep = [&](size_t set, Choice choice) {
@@ -231,8 +231,7 @@ std::vector<Placement> ListScheduler::search(int tries, uint64_t seed) const {
         auto& chain = chains[size_t(c)];
         chain = ScheduleSearch(*this, std::move(chain), among[size_t(c)], seed).run(tries - done);
     });
-    std::stable_sort(chains.begin(), chains.end(), faster);
-    return chains;
+    return *std::min_element(chains.begin(), chains.end(), faster);
 }
 
 }  // namespace tessera

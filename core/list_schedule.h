@@ -52,10 +52,9 @@ class ListScheduler {
 
     // The best of `tries` schedules: greedy choices on all, one, two ... devices, then simulated annealing
     // (Kirkpatrick, Gelatt, Vecchi 1983, Science 220) over the places of neighbouring tasks and their order: so many
-    // changes of the best of them and, in further threads, of the best on half, a quarter ... of the devices. One
-    // placement of each thread, the shortest step first: never worse than greedy({}) or than the best single device
-    // with the host.
-    std::vector<Placement> search(int tries, uint64_t seed = 1) const;
+    // changes of the best of them and, in further threads, of the best on half, a quarter ... of the devices.
+    // Never worse than greedy({}) or than the best single device with the host.
+    Placement search(int tries, uint64_t seed = 1) const;
 
     // Tasks by their longest path to the end, none before what it waits for.
     std::vector<int> by_rank() const { return order_by(ranks_); }
