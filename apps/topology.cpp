@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/host_memory.h"
 
 namespace tessera {
 namespace {
@@ -46,7 +47,7 @@ Topology read_topology() {
     all.sockets = count(HWLOC_OBJ_PACKAGE), all.numas = count(HWLOC_OBJ_NUMANODE);
     all.cores = count(HWLOC_OBJ_CORE), all.threads = count(HWLOC_OBJ_PU);
     const hwloc_obj_t root = hwloc_get_root_obj(t);
-    all.memory_bytes = int64_t(root->total_memory);
+    all.memory_bytes = host_memory_bytes();  // hwloc's sum over NUMA nodes may lack what was plugged in since the start
     for (const hwloc_obj_t from : {hwloc_get_obj_by_type(t, HWLOC_OBJ_PACKAGE, 0), root})
         if (const char* model = from ? hwloc_obj_get_info_by_name(from, "CPUModel") : nullptr; model && all.cpu.empty())
             all.cpu = model;
