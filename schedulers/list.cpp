@@ -101,9 +101,17 @@ class List {
     }
 
     static bool fits(const starpu_task* task, const Room& room) {
-        if (key(task) <= room.first_key) return true;
+        if (key(task) <= room.first_key || holds_a_tile(task)) return true;
         const TaskHint* hint = hint_of(task);
         return !hint || hint->step_s <= 0 || hint->takes_s <= room.s;
+    }
+
+    // Of tasks that add to one tile StarPU gives it to the first that is ready, until that has run. One whose turn is
+    // earlier may be waiting for it.
+    static bool holds_a_tile(const starpu_task* task) {
+        for (unsigned i = 0; i < STARPU_TASK_GET_NBUFFERS(task); ++i)
+            if (STARPU_TASK_GET_MODE(task, i) & STARPU_COMMUTE) return true;
+        return false;
     }
 
     // A task may go before one whose turn is earlier and that is not ready yet only if it ends before that one can be

@@ -197,6 +197,48 @@ TEST(Turns, ALongTaskLeavesRoomForOneBeforeIt) {
     EXPECT_EQ(lines_of(o.out), (std::vector<std::string>{"2", "0", "1", "3"})) << o.all();
 }
 
+// Two tasks add to one tile. The one whose turn is first waits for this thread, and then for the tile, which the other
+// has from when it was ready. Prints the order in which they ran.
+int adding_role(const std::vector<std::string>&) {
+    const Runtime runtime(with_workers(1));
+    PlainRun run;
+    starpu_codelet codelet{};
+    codelet.cpu_funcs[0] = [](void*[], void* argument) {
+        auto& [of, number] = *static_cast<std::pair<PlainRun*, int>*>(argument);
+        std::lock_guard lock(of->mutex);
+        of->priorities.push_back(number);
+    };
+    codelet.nbuffers = 1, codelet.modes[0] = starpu_data_access_mode(STARPU_RW | STARPU_COMMUTE);
+    float sum = 0;
+    starpu_data_handle_t tile;
+    starpu_variable_data_register(&tile, STARPU_MAIN_RAM, uintptr_t(&sum), sizeof sum);
+    constexpr starpu_tag_t gate = 1, first = 2;
+    std::vector<std::pair<PlainRun*, int>> arguments = {{&run, 0}, {&run, 1}};
+    std::vector<TaskHint> hints(2);
+    for (int i = 0; i < 2; ++i) {
+        hints[size_t(i)] = {.node = 0, .starts_s = double(i), .takes_s = 1, .step_s = 2};
+        starpu_task* task = starpu_task_create();
+        task->cl = &codelet, task->cl_arg = &arguments[size_t(i)], task->cl_arg_size = sizeof arguments[0];
+        task->handles[0] = tile, task->priority = -i, hints[size_t(i)].attach_to(task);
+        if (i == 0) {
+            task->use_tag = 1, task->tag_id = first;
+            starpu_tag_declare_deps(first, 1, gate);
+        }
+        if (starpu_task_submit(task) != 0) return 1;
+    }
+    usleep(50000);
+    starpu_tag_notify_from_apps(gate);
+    starpu_task_wait_for_all();
+    starpu_data_unregister(tile);
+    for (int number : run.priorities) std::printf("%d\n", number);
+    return 0;
+}
+TEST(Turns, WhatHoldsATileForAddingIsNotHeldBack) {
+    const Outcome o = run_role("adding", {}, {{"STARPU_SCHED", "list"}}, 20);
+    EXPECT_EQ(o.code, 0) << o.all();
+    EXPECT_EQ(lines_of(o.out), (std::vector<std::string>{"1", "0"})) << o.all();
+}
+
 // --- implementations ---------------------------------------------------------------------------------------------
 
 struct TwoSpeeds {
@@ -298,6 +340,7 @@ int main(int argc, char** argv) {
                                                 {{"train", train_role},
                                                  {"plain", plain_role},
                                                  {"turns", turns_role},
+                                                 {"adding", adding_role},
                                                  {"two_speeds", two_speeds_role},
                                                  {"cold_start", cold_start_role}});
     return code;
