@@ -22,22 +22,25 @@ std::vector<int64_t> epoch_order(int64_t count, uint64_t seed, int64_t epoch) {
 int64_t default_batch_tile(int64_t batch, int workers, bool deterministic, bool images) {
     const int64_t smallest = images ? 1 : 64;     // fewer rows than 64 make products slow; an image has its pixels
     if (deterministic) return images ? 32 : 128;  // must not depend on the machine
-    return std::max(smallest, (batch + workers - 1) / std::max(1, workers));
+    return std::max(smallest, batch / std::max(1, workers) + (batch % std::max(1, workers) > 0));
 }
 
 RowTiles row_tiles_for_cores(int64_t batch, const std::vector<int64_t>& hidden, int cores) {
-    constexpr int64_t reading = 46;  // an element takes as long as so many multiplications: docs/decisions/0017
-    const auto parts = [](int64_t extent, int64_t tile) { return (extent + tile - 1) / tile; };
+    constexpr double reading = 46;  // an element takes as long as so many multiplications: docs/decisions/0017
+    const auto parts = [](int64_t extent, int64_t tile) { return extent / tile + (extent % tile > 0); };
+    // Many more parts than cores gain nothing.
+    const auto most = [&](int64_t extent, int64_t least) { return std::clamp<int64_t>(extent / least, 1, 4 * cores); };
     const int64_t widest = hidden.empty() ? 1 : std::ranges::max(hidden);
     RowTiles best;
-    int64_t least = INT64_MAX;
-    for (int64_t across = 1; across <= std::max<int64_t>(1, widest / 128); ++across)
-        for (int64_t down = 1; down <= std::max<int64_t>(1, batch / 64); ++down) {
+    double least = INFINITY;
+    for (int64_t across = 1; across <= most(widest, 128); ++across)
+        for (int64_t down = 1; down <= most(batch, 64); ++down) {
             const int64_t rows = parts(batch, down), tile = parts(widest, across);
-            int64_t takes = hidden.empty() ? rows : 0;
+            double takes = hidden.empty() ? double(rows) : 0;
             for (const int64_t width : hidden) {
-                const int64_t columns = std::min(width, tile);
-                takes += parts(down * parts(width, tile), cores) * (rows * columns + reading * (rows + columns));
+                const auto height = double(rows), columns = double(std::min(width, tile));
+                const double rounds = std::ceil(double(down * parts(width, tile)) / cores);
+                takes += rounds * (height * columns + reading * (height + columns));
             }
             if (takes < least) least = takes, best = {rows, across == 1 ? 0 : tile};
         }
@@ -57,6 +60,13 @@ static BatchSource source_of(const Dataset& d) {
             d.width};
 }
 
+static void check_batch(int64_t batch, const Dataset& train) {
+    if (batch > train.count)
+        throw Error("a batch of " + std::to_string(batch) + " is larger than the training data (" +
+                        std::to_string(train.count) + " samples)",
+                    "choose a smaller --batch");
+}
+
 struct Trainer::Evaluating {
     BatchSource source;
     std::vector<int64_t> order;
@@ -67,10 +77,7 @@ struct Trainer::Evaluating {
 Trainer::Trainer(Executor& executor, const Network& network, const Optimizer& optimizer, const Dataset& train,
                  TrainOptions options)
     : executor_(executor), network_(network), optimizer_(optimizer), options_(options), source_(source_of(train)) {
-    if (options_.batch > train.count)
-        throw Error("a batch of " + std::to_string(options_.batch) + " is larger than the training data (" +
-                        std::to_string(train.count) + " samples)",
-                    "choose a smaller --batch");
+    check_batch(options_.batch, train);
     steps_per_epoch_ = (train.count + options_.batch - 1) / options_.batch;
     loss_sink_ = [this](int64_t step, double value) {
         if (!std::isfinite(value)) {
@@ -128,6 +135,7 @@ static std::pair<Tensor, Outputs> batch_outputs(Graph& g, const Network& network
 int64_t batch_tile_for_width(const Network& network, const Optimizer& optimizer, const Dataset& data,
                              TrainOptions options, int workers) {
     constexpr double as_busy = 1.03;
+    check_batch(options.batch, data);
     const BatchSource source = source_of(data);
     const Devices equal{std::vector<int>(size_t(workers)), std::vector<int>(size_t(workers)), {{0.0}}, {{0.0}}};
     const int64_t most = std::min<int64_t>(options.batch, 2 * workers);

@@ -94,5 +94,8 @@ reset; bad 'x.npy' npy:x.npy,x.npy
 # --- more wanted than there is ---
 expect_error 1 'batch of 41 .*36 samples' "$program" train mlp --epochs 1 --batch 41 --data npy:x.npy,y.npy
 expect_error 1 'batch of 201 .*200' "$program" train mlp --epochs 1 --batch 201 --data digits:200
+for network in mlp lenet5; do
+  expect_error 1 'batch of 9223372036854775807 .*200' "$program" train $network --epochs 1 --batch 9223372036854775807 --data digits:200
+done
 expect_error 2 'leaves none' "$program" train mlp --epochs 1 --batch 4 --validation 0.999 --data npy:x.npy,y.npy
 finish

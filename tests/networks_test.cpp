@@ -365,6 +365,7 @@ TEST(RowTiles, AreNearSquarePartsForEveryCore) {
     EXPECT_EQ(tiles(128, {512, 512}, 64), Tiles(64, 128)) << "as many parts as are worth a task";
     EXPECT_EQ(tiles(128, {}, 2), Tiles(64, 0));
     EXPECT_EQ(tiles(8, {16}, 2), Tiles(8, 0));
+    EXPECT_GT(tiles(INT64_MAX, {INT32_MAX}, 2).first, 0) << "sizes that are refused later";
     for (int64_t cores = 1; cores <= 64; ++cores)
         for (int64_t batch : {1, 63, 128, 1000})
             for (int64_t width : {1, 300, 512, 4096}) {
