@@ -1,6 +1,7 @@
 // codelets/load.h - samples in host memory from which batches are gathered. Filled by whoever read the files.
 #pragma once
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
