@@ -3,7 +3,8 @@
 
 Runs are interleaved, round by round, because the speed of shared machines drifts; the ratio is the median over rounds of
 Tessera's rate against the better of PyTorch's with one and two threads in the same round. Tessera's performance models
-are those of one such run before the first round. Appends to a CSV with machine and commit.  usage: bench/mlp_vs_pytorch.py [--rounds N] [--python PYTHON] [--out bench/results/mlp_vs_pytorch.csv]
+are those of one such run before the first round. Appends to a CSV with machine and commit.
+usage: bench/mlp_vs_pytorch.py [--rounds N] [--python PYTHON] [--out bench/results/mlp_vs_pytorch.csv]
 """
 import argparse, csv, datetime, json, os, pathlib, platform, statistics, subprocess, tempfile
 

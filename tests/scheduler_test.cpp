@@ -153,31 +153,40 @@ TEST(Plugin, LoadsIntoPlainStarpu) {
         }
 }
 
+// Its tasks note their number, in order of execution.
+using Numbered = std::pair<PlainRun*, int>;
+starpu_codelet noting_codelet() {
+    starpu_codelet codelet{};
+    codelet.cpu_funcs[0] = [](void*[], void* argument) {
+        auto& [of, number] = *static_cast<Numbered*>(argument);
+        std::lock_guard lock(of->mutex);
+        of->priorities.push_back(number);
+    };
+    return codelet;
+}
+
+constexpr starpu_tag_t gate = 1;  // opened by the thread that submits
+void wait_for_gate(starpu_task* task) {
+    task->use_tag = 1, task->tag_id = gate + 1;
+    starpu_tag_declare_deps(task->tag_id, 1, gate);
+}
+
 // Placed tasks with planned times on one worker, numbered by turn. The first waits for this thread; the longer ones
 // must leave it room, and the short one goes. Prints the order in which they ran.
 int turns_role(const std::vector<std::string>&) {
     const Runtime runtime(with_workers(1));
     PlainRun run;
-    starpu_codelet codelet{};
-    codelet.cpu_funcs[0] = [](void*[], void* argument) {
-        auto& [of, number] = *static_cast<std::pair<PlainRun*, int>*>(argument);
-        std::lock_guard lock(of->mutex);
-        of->priorities.push_back(number);
-    };
+    starpu_codelet codelet = noting_codelet();
     constexpr double takes_s[] = {0.01, 1, 1e-6, 1}, starts_s[] = {0, 0.01, 1.01, 1.02};
-    constexpr starpu_tag_t gate = 1, first = 2;
-    std::vector<std::pair<PlainRun*, int>> arguments;
+    std::vector<Numbered> arguments;
     for (int i = 0; i < 4; ++i) arguments.emplace_back(&run, i);
     std::vector<TaskHint> hints(4);
     for (int i = 0; i < 4; ++i) {
         hints[size_t(i)] = {.node = 0, .starts_s = starts_s[i], .takes_s = takes_s[i], .step_s = 2.02};
         starpu_task* task = starpu_task_create();
-        task->cl = &codelet, task->cl_arg = &arguments[size_t(i)], task->cl_arg_size = sizeof arguments[0];
+        task->cl = &codelet, task->cl_arg = &arguments[size_t(i)], task->cl_arg_size = sizeof(Numbered);
         task->priority = -i, hints[size_t(i)].attach_to(task);
-        if (i == 0) {
-            task->use_tag = 1, task->tag_id = first;
-            starpu_tag_declare_deps(first, 1, gate);
-        }
+        if (i == 0) wait_for_gate(task);
         if (starpu_task_submit(task) != 0) return 1;
     }
     const auto ran = [&] {
@@ -202,28 +211,19 @@ TEST(Turns, ALongTaskLeavesRoomForOneBeforeIt) {
 int adding_role(const std::vector<std::string>&) {
     const Runtime runtime(with_workers(1));
     PlainRun run;
-    starpu_codelet codelet{};
-    codelet.cpu_funcs[0] = [](void*[], void* argument) {
-        auto& [of, number] = *static_cast<std::pair<PlainRun*, int>*>(argument);
-        std::lock_guard lock(of->mutex);
-        of->priorities.push_back(number);
-    };
+    starpu_codelet codelet = noting_codelet();
     codelet.nbuffers = 1, codelet.modes[0] = starpu_data_access_mode(STARPU_RW | STARPU_COMMUTE);
     float sum = 0;
     starpu_data_handle_t tile;
     starpu_variable_data_register(&tile, STARPU_MAIN_RAM, uintptr_t(&sum), sizeof sum);
-    constexpr starpu_tag_t gate = 1, first = 2;
-    std::vector<std::pair<PlainRun*, int>> arguments = {{&run, 0}, {&run, 1}};
+    std::vector<Numbered> arguments = {{&run, 0}, {&run, 1}};
     std::vector<TaskHint> hints(2);
     for (int i = 0; i < 2; ++i) {
         hints[size_t(i)] = {.node = 0, .starts_s = double(i), .takes_s = 1, .step_s = 2};
         starpu_task* task = starpu_task_create();
-        task->cl = &codelet, task->cl_arg = &arguments[size_t(i)], task->cl_arg_size = sizeof arguments[0];
+        task->cl = &codelet, task->cl_arg = &arguments[size_t(i)], task->cl_arg_size = sizeof(Numbered);
         task->handles[0] = tile, task->priority = -i, hints[size_t(i)].attach_to(task);
-        if (i == 0) {
-            task->use_tag = 1, task->tag_id = first;
-            starpu_tag_declare_deps(first, 1, gate);
-        }
+        if (i == 0) wait_for_gate(task);
         if (starpu_task_submit(task) != 0) return 1;
     }
     usleep(50000);
