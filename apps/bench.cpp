@@ -1,5 +1,5 @@
-// tessera bench: what a task costs beyond a bare starpu_task_submit, what a one-tile gemm costs beyond bare BLAS, and
-// what a trace costs. Compared runs are interleaved; medians of the ratios are printed.
+// tessera bench: its subcommands, and what a one-tile gemm costs beyond bare BLAS. Compared runs are interleaved;
+// medians of the ratios are printed.
 #include <sched.h>
 #include <starpu.h>
 #include <CLI/CLI.hpp>
@@ -39,83 +39,6 @@ void say_round(const CommonOptions& common, int round, int rounds, int warm_up) 
 }
 
 namespace {
-
-// The same work as StarPU's manual would write it: one codelet with fixed modes, the same handles, as many bytes of
-// arguments, a history model, no error slot, no names.
-class BareLoop {
- public:
-    BareLoop(const Executor& executor, int plan) {
-        model_.type = STARPU_HISTORY_BASED;
-        model_.symbol = "bare_add";
-        codelet_.cpu_funcs[0] = [](void* buffers[], void*) {
-            const auto *a = pointer(buffers[0]), *b = pointer(buffers[1]);
-            auto* y = pointer(buffers[2]);
-            for (uint32_t i = 0; i < STARPU_MATRIX_GET_NX(buffers[2]) * STARPU_MATRIX_GET_NY(buffers[2]); ++i)
-                y[i] = a[i] + b[i];
-        };
-        codelet_.nbuffers = 3;
-        codelet_.modes[0] = codelet_.modes[1] = STARPU_R;
-        codelet_.modes[2] = STARPU_W;
-        codelet_.model = &model_;
-        for (const TaskSpec& t : executor.plan(plan).tasks)
-            for (const TileUse& u : t.tiles) handles_.push_back(executor.handle(plan, u.tile));
-        args_bytes_ = args_offset + executor.plan(plan).tasks[0].args.size();
-    }
-    void run() {
-        for (size_t i = 0; i < handles_.size(); i += 3) {
-            starpu_task* task = starpu_task_create();
-            task->cl = &codelet_;
-            for (size_t k = 0; k < 3; ++k) task->handles[k] = handles_[i + k];
-            task->cl_arg = std::calloc(1, args_bytes_);
-            task->cl_arg_size = args_bytes_;
-            task->cl_arg_free = 1;
-            check_starpu(starpu_task_submit(task), "starpu_task_submit");
-        }
-        starpu_task_wait_for_all();
-    }
-
- private:
-    static float* pointer(void* buffer) { return reinterpret_cast<float*>(STARPU_MATRIX_GET_PTR(buffer)); }
-    starpu_perfmodel model_{};
-    starpu_codelet codelet_{};
-    std::vector<starpu_data_handle_t> handles_;
-    size_t args_bytes_ = 0;
-};
-
-// Independent tasks y = a + b on 8 x 8 tiles.
-nlohmann::json bench_overhead(const CommonOptions& common, int64_t tasks, int rounds) {
-    Runtime runtime(common.runtime());
-    Params params;  // before the executor, which lets go of them
-    Executor executor(runtime, common.executor(runtime.config()));
-    Param& a = params.add({"a", {8, 8}, DType::f32, {}, nullptr});
-    Param& b = params.add({"b", {8, 8}, DType::f32, {}, nullptr});
-    Graph g;
-    for (int64_t i = 0; i < tasks; ++i) g.keep(add(g.param(a), g.param(b)));
-    const int plan = executor.load(Plan(g));
-    const Plan& p = executor.plan(plan);
-    const CodeletInfo& codelet = *p.tasks[0].codelet;
-    BareLoop bare_loop(executor, plan);
-    std::vector<double> ours, bare;
-    constexpr int warm_up = 2;
-    for (int r = -warm_up; r < rounds; ++r) {
-        say_round(common, r, rounds, warm_up);
-        const double t = time_s([&] {
-            executor.submit(plan, {});
-            executor.wait();
-        });
-        const double u = time_s([&] { bare_loop.run(); });
-        if (r >= 0) ours.push_back(t / double(tasks) * 1e6), bare.push_back(u / double(tasks) * 1e6);
-    }
-    std::vector<double> difference;
-    for (size_t i = 0; i < ours.size(); ++i) difference.push_back(ours[i] - bare[i]);
-    return {{"bench", "overhead"},
-            {"codelet", codelet.name},
-            {"tasks", tasks},
-            {"policy", runtime.policy()},
-            {"tessera_us", median(ours)},
-            {"bare_us", median(bare)},
-            {"difference_us", median(difference)}};
-}
 
 // One task per worker at a time, each on matrices of its own, against as many threads that call BLAS: each
 // implementation against its own bare call, and the one that the models choose against the better call.
@@ -203,13 +126,14 @@ Command add_bench(CLI::App& app) {
         CommonOptions common;
         TraceBench trace;
         ProductBench product;
-        int64_t tasks = 20000, n = 2048;
+        OverheadBench overhead;
+        int64_t n = 2048;
         int rounds = 15, repeat = 4;
     };
     auto f = std::make_shared<Flags>();
     app.require_subcommand(1);
     CLI::App* overhead = app.add_subcommand("overhead", "Microseconds per task beyond a bare starpu_task_submit");
-    overhead->add_option("--tasks", f->tasks, "In each round")->capture_default_str()->check(whole_number(1));
+    overhead->add_option("--tasks", f->overhead.tasks, "In each round")->capture_default_str()->check(whole_number(1));
     CLI::App* product =
         app.add_subcommand("gemm", "One n x n product per worker against bare BLAS calls on as many threads");
     product->add_option("--n", f->n, "Rows and columns of a matrix")->capture_default_str()->check(whole_number(1));
@@ -248,8 +172,8 @@ Command add_bench(CLI::App& app) {
             if (interop_flags->train.common.json) std::cout << j.dump() << std::endl;
             return 0;
         }
-        f->trace.rounds = f->product.rounds = f->rounds;
-        const auto j = overhead->parsed() ? bench_overhead(f->common, f->tasks, f->rounds)
+        f->overhead.rounds = f->trace.rounds = f->product.rounds = f->rounds;
+        const auto j = overhead->parsed() ? bench_overhead(f->common, f->overhead)
                        : trace->parsed()  ? bench_trace(f->common, f->trace)
                        : whole->parsed()  ? bench_product(f->common, f->product)
                                           : bench_gemm(f->common, f->n, f->rounds, f->repeat);

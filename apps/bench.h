@@ -34,6 +34,12 @@ void say_round(const CommonOptions&, int round, int rounds, int warm_up);
 
 void print_bench(const nlohmann::json&);  // the figures of all but interop, which prints its own
 
+struct OverheadBench {
+    int64_t tasks = 20000;
+    int rounds = 15;
+};
+nlohmann::json bench_overhead(const CommonOptions&, const OverheadBench&);
+
 struct TraceBench {
     int64_t task_us = 200, tasks = 2000;
     int rounds = 15;

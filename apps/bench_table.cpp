@@ -16,11 +16,17 @@ std::string text(const json& j, const char* key) { return j[key].get<std::string
 std::string workers(const json& j) { return counted(j["workers"].get<int64_t>(), "worker"); }
 
 std::string overhead(const json& j) {
-    Table table({"us per task", ""}, false);
-    table.row({"tessera", number(j, "tessera_us", 3)});
-    table.row({"bare loop", number(j, "bare_us", 3)});
-    table.row({"difference", number(j, "difference_us", 3) + ", median of the differences within rounds"});
-    return whole(j, "tasks") + " tasks of " + text(j, "codelet") + ", " + text(j, "policy") + "\n" + table.text();
+    Table table({"us per task", "tessera", "bare loop", "difference"});
+    const auto row = [&](const char* name, const std::string& prefix) {
+        const auto figure = [&](const char* key) { return number(j, (prefix + key).c_str(), 3); };
+        table.row({name, figure("tessera_us"), figure("bare_us"), figure("difference_us")});
+    };
+    row("submitted, workers pause", "submit_");
+    row("then run", "run_");
+    row("one after the other", "");
+    row("both at once", "at_once_");
+    return whole(j, "tasks") + " tasks of " + text(j, "codelet") + ", " + text(j, "policy") + ", " + workers(j) + "\n" +
+           table.text() + "difference: median of those within rounds\n";
 }
 
 std::string products_per_worker(const json& j) {

@@ -263,7 +263,6 @@ void Executor::wait_for_place() {
 }
 
 void Executor::submit(int number, const Step& step) {
-    constexpr int64_t window = 20000;  // bounds StarPU's own memory within one very long step
     Loaded& l = *loaded_[size_t(number)];
     if (run_.error.failed()) throw_first_error();
     wait_for_place();
@@ -276,8 +275,8 @@ void Executor::submit(int number, const Step& step) {
         for (size_t i = 0; i < l.tasks.size(); ++i) {
             submit_task(l, i, handles, step, *unfinished_.back());
             if (turn_ && l.tasks[i].last_of_node) end_turn();
-            if (i % 1000 == 999 && starpu_task_nsubmitted() > window)
-                starpu_task_wait_for_n_submitted(unsigned(window / 2));
+            if (i % 1000 == 999 && starpu_task_nsubmitted() > most_submitted)
+                starpu_task_wait_for_n_submitted(unsigned(most_submitted / 2));
         }
     } catch (...) {  // a step of which a part was submitted never counts as finished
         starpu_task_wait_for_all();

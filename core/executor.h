@@ -59,6 +59,8 @@ struct ClassTime {
 
 class Executor {
  public:
+    static constexpr int64_t most_submitted = 20000;  // tasks: bounds StarPU's own memory within one very long step
+
     Executor(const Runtime&, ExecutorOptions);
     ~Executor();
     Executor(const Executor&) = delete;
