@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <queue>
+#include <numeric>
 #include <set>
 
 #include "core/error.h"
@@ -39,31 +39,41 @@ ListScheduler::ListScheduler(const Plan& plan, std::vector<std::vector<double>> 
 
 bool ListScheduler::runs_on(int worker, int task) const { return std::isfinite(seconds(task, worker)); }
 
-// Higher ranks first, none before what it waits for.
 std::vector<int> ListScheduler::order_by(const std::vector<double>& rank) const {
-    using Entry = std::pair<double, int>;
-    std::priority_queue<Entry> free;
-    std::vector<size_t> waits;
-    for (size_t t = 0; t < before_.size(); ++t) {
-        waits.push_back(before_[t].size());
-        if (waits[t] == 0) free.push({rank[t], -int(t)});  // the earlier of equals
-    }
-    std::vector<int> order;
-    while (!free.empty()) {
-        const int t = -free.top().second;
-        free.pop();
-        order.push_back(t);
-        for (int a : after_[size_t(t)])
-            if (--waits[size_t(a)] == 0) free.push({rank[size_t(a)], -a});
-    }
+    std::vector<int> order(rank.size());
+    std::iota(order.begin(), order.end(), 0);
+    order_rest_by(rank, order, 0);
     return order;
+}
+
+// Tasks from a place of the order on: higher ranks first, the earlier of equals, none before what it waits for.
+void ListScheduler::order_rest_by(const std::vector<double>& rank, std::vector<int>& order, size_t from) const {
+    using Entry = std::pair<double, int>;
+    std::vector<int> waits(order.size());
+    std::vector<Entry> free;
+    for (size_t i = from; i < order.size(); ++i)
+        for (int a : after_[size_t(order[i])]) ++waits[size_t(a)];
+    for (size_t i = from; i < order.size(); ++i)
+        if (waits[size_t(order[i])] == 0) free.emplace_back(rank[size_t(order[i])], -order[i]);
+    std::make_heap(free.begin(), free.end());
+    while (!free.empty()) {
+        std::pop_heap(free.begin(), free.end());
+        const int t = -free.back().second;
+        free.pop_back();
+        order[from++] = t;
+        for (int a : after_[size_t(t)])
+            if (--waits[size_t(a)] == 0) {
+                free.emplace_back(rank[size_t(a)], -a);
+                std::push_heap(free.begin(), free.end());
+            }
+    }
 }
 
 double ListScheduler::ready(const Clock& c, int task) const {
     double at = 0;
     for (const Use& u : uses(task)) {
-        at = std::max(at, c.written_until[size_t(u.tile)]);
-        if (u.writes) at = std::max(at, c.read_until[size_t(u.tile)]);
+        at = std::max(at, c.written_until(u.tile));
+        if (u.writes) at = std::max(at, c.read_until(u.tile));
     }
     return at;
 }
@@ -126,12 +136,12 @@ double ListScheduler::run(Clock& c, int task, int worker) const {
     free = start + seconds(task, worker);
     c.end = std::max(c.end, free);
     for (const Use& u : uses(task)) {
-        double& read = c.read_until[size_t(u.tile)];
+        double& read = c.read_until(u.tile);
         read = std::max(read, free);
         if (!u.writes) continue;
         double* valid = c.valid(u.tile);
-        std::fill(valid, valid + c.memories, never);
-        valid[to] = c.written_until[size_t(u.tile)] = free;
+        std::fill(valid, valid + c.memories(), never);
+        valid[to] = c.written_until(u.tile) = free;
     }
     return start;
 }

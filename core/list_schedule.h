@@ -76,6 +76,7 @@ class ListScheduler {
     }
     double seconds(int task, int worker) const { return times_[size_t(devices_.kind[size_t(worker)])][size_t(task)]; }
     std::vector<int> order_by(const std::vector<double>& rank) const;
+    void order_rest_by(const std::vector<double>& rank, std::vector<int>& order, size_t from) const;
     bool runs_on(int worker, int task) const;
     double ready(const Clock&, int task) const;
     int source_of(const Clock&, const Use&, int to) const;

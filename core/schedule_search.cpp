@@ -43,8 +43,15 @@ size_t ScheduleSearch::move() {
     const size_t first = pick(tasks_), end = std::min(tasks_, first + (size_t(1) << pick(widest)));
     if (pick(4) == 0) {
         const double by = (uniform() - 0.5) * double(tasks_) / 4;
-        for (size_t t = first; t < end; ++t) next_.rank[t] += by;
-        next.order = s_.order_by(next_.rank);
+        size_t same = tasks_;  // of the order: these tasks come as before at least until they could come earlier
+        for (size_t t = first; t < end; ++t) {
+            next_.rank[t] += by;
+            size_t place = by < 0 ? now_.position[t] : 0;
+            if (by > 0)
+                for (int b : s_.before_[t]) place = std::max(place, now_.position[size_t(b)] + 1);
+            same = std::min(same, place);
+        }
+        s_.order_rest_by(next_.rank, next.order, same);
         return size_t(std::mismatch(now.order.begin(), now.order.end(), next.order.begin()).first - now.order.begin());
     }
     const auto& near = pick(2) ? s_.before_[first] : s_.after_[end - 1];
@@ -60,12 +67,14 @@ size_t ScheduleSearch::move() {
     return changed;
 }
 
-// Of next_: as ListScheduler::step_seconds, with what a later change of it starts from.
-double ScheduleSearch::time_in_full() {
+void ScheduleSearch::run_step() {
     const Placement& p = next_.placement;
-    clock_ = ListScheduler::Clock(s_.plan_, s_.devices_);
-    for (int step = 0; step < warm_steps; ++step)
-        for (int t : p.order) s_.run(clock_, t, p.worker[size_t(t)]);
+    for (int t : p.order) s_.run(clock_, t, p.worker[size_t(t)]);
+}
+
+// A step of next_ from where the clock is, with what a later change of it starts from.
+void ScheduleSearch::time_step() {
+    const Placement& p = next_.placement;
     next_.begin = clock_.end;
     next_.before.resize((tasks_ + stride_ - 1) / stride_, clock_);
     next_.position.resize(tasks_);
@@ -75,19 +84,26 @@ double ScheduleSearch::time_in_full() {
         next_.position[size_t(t)] = i;
         s_.run(clock_, t, p.worker[size_t(t)]);
     }
-    return clock_.end - next_.begin;
+    next_.placement.step_s = clock_.end - next_.begin;
 }
 
-// Of next_, as if it followed a step of now_, from which it differs at `first`; never where it takes over `limit`.
-double ScheduleSearch::time_from(size_t first, double limit) {
+// Of next_: as ListScheduler::step_seconds.
+void ScheduleSearch::time_in_full() {
+    clock_ = ListScheduler::Clock(s_.plan_, s_.devices_);
+    for (int step = 0; step < warm_steps; ++step) run_step();
+    time_step();
+}
+
+// Whether a step of next_, as if it followed one of now_, from which it differs at `first`, takes no longer.
+bool ScheduleSearch::ends_within(double limit, size_t first) {
     const Placement& p = next_.placement;
     const size_t from = first / stride_;
     clock_ = now_.before[from];
     for (size_t i = from * stride_; i < tasks_; ++i) {
         s_.run(clock_, p.order[i], p.worker[size_t(p.order[i])]);
-        if (clock_.end - now_.begin > limit) return never;
+        if (clock_.end - now_.begin > limit) return false;
     }
-    return clock_.end - now_.begin;
+    return true;
 }
 
 Placement ScheduleSearch::run(int tries) {
@@ -95,16 +111,18 @@ Placement ScheduleSearch::run(int tries) {
     constexpr double warmth = 0.0005;
     if (tasks_ == 0) return now_.placement;
     next_ = now_;
-    now_.placement.step_s = next_.placement.step_s = time_in_full();
-    std::swap(now_, next_);
+    time_in_full();
+    now_ = next_;
     Placement best = now_.placement;
     for (int i = 0; i < tries; ++i) {
         const size_t first = move();
         if (first == tasks_) continue;
         const double still = warmth * now_.placement.step_s * (1 - double(i) / tries);
         const double limit = now_.placement.step_s - still * std::log(1 - uniform());
-        if (!carried_ && time_from(first, limit) > limit) continue;
-        next_.placement.step_s = time_in_full();
+        if (!carried_ && !ends_within(limit, first)) continue;
+        if (carried_) clock_ = now_.before[0], run_step();
+        time_step();  // near enough, one step after the change; what may be the best is timed in full
+        if (next_.placement.step_s < best.step_s) time_in_full();
         if (next_.placement.step_s >= limit) continue;
         std::swap(now_, next_);
         if (now_.placement.step_s < best.step_s) best = now_.placement;

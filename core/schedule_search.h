@@ -14,9 +14,6 @@ constexpr int warm_steps = 2;  // after which tiles lie where every further step
 // What time it is where: of workers, of the two directions of every memory, of shared links, of tiles in every memory.
 struct ListScheduler::Clock {
     std::vector<double> worker, sending, receiving, link;
-    size_t memories;
-    std::vector<double> valid_;                     // [tile][memory]: when a copy is there
-    std::vector<double> read_until, written_until;  // of tiles: what a writer, and any, waits for
     double end = 0;
 
     Clock(const Plan& plan, const Devices& d)
@@ -24,14 +21,24 @@ struct ListScheduler::Clock {
           sending(size_t(d.memories())),
           receiving(size_t(d.memories())),
           link(d.link_bytes_per_s.size()),
-          memories(size_t(d.memories())),
+          memories_(size_t(d.memories())),
           // Everywhere: where weights begin does not last, and what no step writes is fetched once.
-          valid_(plan.tiles.size() * memories),
-          read_until(plan.tiles.size()),
-          written_until(plan.tiles.size()) {}
+          tiles_(plan.tiles.size() * (2 + memories_)) {}
 
-    double* valid(int tile) { return valid_.data() + size_t(tile) * memories; }
-    const double* valid(int tile) const { return valid_.data() + size_t(tile) * memories; }
+    // What a writer of the tile waits for, and any; when a copy is in each memory. Side by side: they are used so.
+    double& read_until(int tile) { return of(tile)[0]; }
+    double& written_until(int tile) { return of(tile)[1]; }
+    double* valid(int tile) { return of(tile) + 2; }
+    double read_until(int tile) const { return of(tile)[0]; }
+    double written_until(int tile) const { return of(tile)[1]; }
+    const double* valid(int tile) const { return of(tile) + 2; }
+    size_t memories() const { return memories_; }
+
+ private:
+    double* of(int tile) { return tiles_.data() + size_t(tile) * (2 + memories_); }
+    const double* of(int tile) const { return tiles_.data() + size_t(tile) * (2 + memories_); }
+    size_t memories_;
+    std::vector<double> tiles_;
 };
 
 class ScheduleSearch {
@@ -55,8 +62,10 @@ class ScheduleSearch {
     size_t pick(size_t count);
     double uniform();
     size_t move();
-    double time_in_full();
-    double time_from(size_t first, double limit);
+    void run_step();
+    void time_step();
+    void time_in_full();
+    bool ends_within(double limit, size_t first);
 
     const ListScheduler& s_;
     const size_t tasks_, stride_;

@@ -128,7 +128,7 @@ TEST(ListSchedule, IsFeasibleAndWithinTheBounds) {
         std::vector<std::vector<double>> times(1);
         for (int t = 0; t < tasks; ++t) times[0].push_back(draw.real(0.1, 2));
         const ListScheduler s(p, times, gpus(workers, draw.real(0, 1)), false);
-        const Placement greedy = s.greedy({}), best = s.search(100);
+        const Placement greedy = s.greedy({}), best = s.search(400);
         const auto before = dependencies(p, false);
         double sum = 0;
         for (double t : times[0]) sum += t;
@@ -156,7 +156,7 @@ TEST(ListSchedule, IsFeasibleAndWithinTheBounds) {
             expect_close(s.step_seconds(one), one.step_s);
         }
         EXPECT_TRUE(best.step_s <= greedy.step_s && best.step_s <= sum * (1 + relative));
-        const Placement again = s.search(100);
+        const Placement again = s.search(400);
         EXPECT_TRUE(again.worker == best.worker && again.order == best.order) << "the same seed, the same schedule";
     }
 }
