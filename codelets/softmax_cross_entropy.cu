@@ -1,6 +1,7 @@
 // softmax_cross_entropy: loss = 1/N sum over rows of -sum_c t_c log softmax(x)_c, with
 // t = (1 - s) onehot(label) + s / C (label smoothing s, Szegedy et al. 2016). x [N x C], labels [N x 1] i32, loss [1 x
 // 1]. Its backward is fused: dx = (softmax(x) - t) / N * dloss. f32, f64, bf16 logits; loss in f32 (f64 for f64).
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 
@@ -66,12 +67,13 @@ struct SoftmaxCrossEntropyBackward {
     static Cost cost(Args, In<T> x, In<int32_t> labels, In<Loss<T>> dloss, Out<T> dx) {
         return {5 * double(x.size()), bytes_of_views(x, labels, dloss, dx)};
     }
+    HD static T gradient(Args a, C x, C log_sum_exp, bool at_label, int64_t n, C dloss) {
+        const C target = (at_label ? C(1 - a.smoothing) : C(0)) + C(a.smoothing) / C(n);
+        return T((std::exp(x - log_sum_exp) - target) * C(a.weight) * dloss);
+    }
     HD static void row(Args a, const T* x, int32_t label, int64_t n, C dloss, T* dx) {
         const C log_sum_exp = SoftmaxCrossEntropy<T>::row_log_sum_exp(x, n);
-        for (int64_t j = 0; j < n; ++j) {
-            const C target = (j == label ? C(1 - a.smoothing) : C(0)) + C(a.smoothing) / C(n);
-            dx[j] = T((std::exp(C(x[j]) - log_sum_exp) - target) * C(a.weight) * dloss);
-        }
+        for (int64_t j = 0; j < n; ++j) dx[j] = gradient(a, C(x[j]), log_sum_exp, j == label, n, dloss);
     }
     static void cpu(Args a, In<T> x, In<int32_t> labels, In<Loss<T>> dloss, Out<T> dx) {
         for (int64_t i = 0; i < x.rows; ++i) row(a, x.row(i), labels(i, 0), x.cols, C(dloss(0, 0)), dx.row(i));
@@ -80,6 +82,8 @@ struct SoftmaxCrossEntropyBackward {
 };
 
 #ifdef TESSERA_CUDA
+constexpr int64_t narrow = 32;  // classes, up to which a row is one thread's; above, a block's
+
 template <class T>
 struct RowLoss {
     CrossEntropyArgs a;
@@ -103,6 +107,42 @@ struct AddLoss {
         loss(0, 0) = (a.first ? Loss<T>(0) : loss(0, 0)) + Loss<T>(Compute<T>(a.weight) * total);
     }
 };
+// Of a whole block: every thread calls it and has the result.
+template <class T>
+__device__ Compute<T> block_log_sum_exp(const T* x, int64_t n) {
+    using C = Compute<T>;
+    C most = C(-INFINITY), sum = 0;
+    for (int64_t j = threadIdx.x; j < n; j += blockDim.x) most = C(x[j]) > most ? C(x[j]) : most;
+    most = block_max(most);
+    for (int64_t j = threadIdx.x; j < n; j += blockDim.x) sum += std::exp(C(x[j]) - most);
+    return most + std::log(block_sum(sum));
+}
+template <class T>
+__global__ void wide_rows_loss_kernel(CrossEntropyArgs a, In<T> x, In<int32_t> labels, Compute<T>* of_blocks) {
+    using C = Compute<T>;
+    C total = 0;
+    for (int64_t i = blockIdx.x; i < x.rows; i += gridDim.x) {
+        const C log_sum_exp = block_log_sum_exp(x.row(i), x.cols);
+        C sum = 0;
+        for (int64_t j = threadIdx.x; j < x.cols; j += blockDim.x) sum += C(x(i, j));
+        sum = block_sum(sum);
+        const int32_t label = labels(i, 0);
+        const C at_label = label >= 0 && label < x.cols ? C(x(i, label)) : C(NAN);  // as in RowLoss
+        total += SoftmaxCrossEntropy<T>::row_loss(a, log_sum_exp, sum, at_label, x.cols);
+    }
+    if (threadIdx.x == 0) of_blocks[blockIdx.x] = total;
+}
+template <class T>
+__global__ void wide_rows_backward_kernel(CrossEntropyArgs a, In<T> x, In<int32_t> labels, In<Loss<T>> dloss,
+                                          Out<T> dx) {
+    using C = Compute<T>;
+    for (int64_t i = blockIdx.x; i < x.rows; i += gridDim.x) {
+        const C log_sum_exp = block_log_sum_exp(x.row(i), x.cols);
+        for (int64_t j = threadIdx.x; j < x.cols; j += blockDim.x)
+            dx(i, j) = SoftmaxCrossEntropyBackward<T>::gradient(a, C(x(i, j)), log_sum_exp, j == labels(i, 0), x.cols,
+                                                                C(dloss(0, 0)));
+    }
+}
 template <class T>
 __global__ void cross_entropy_backward_kernel(CrossEntropyArgs a, In<T> x, In<int32_t> labels, In<Loss<T>> dloss,
                                               Out<T> dx) {
@@ -112,12 +152,18 @@ __global__ void cross_entropy_backward_kernel(CrossEntropyArgs a, In<T> x, In<in
 }
 template <class T>
 void SoftmaxCrossEntropy<T>::cuda(Args a, In<T> x, In<int32_t> labels, Acc<Loss<T>> loss, Stream stream) {
-    sum_on_cuda<C>(x.rows, 1, RowLoss<T>{a, x, labels}, AddLoss<T>{a, loss}, stream, name);
+    if (x.cols <= narrow) return sum_on_cuda<C>(x.rows, 1, RowLoss<T>{a, x, labels}, AddLoss<T>{a, loss}, stream, name);
+    const unsigned blocks = unsigned(std::min<int64_t>(x.rows, threads_per_block));
+    C* const of_blocks = static_cast<C*>(device::workspace(threads_per_block * int64_t(sizeof(C)), stream));
+    launch(name, stream, blocks, wide_rows_loss_kernel<T>, a, x, labels, of_blocks);
+    sum_on_cuda<C>(blocks, 1, BlockSums<C>{of_blocks}, AddLoss<T>{a, loss}, stream, name);  // by one block
 }
 template <class T>
 void SoftmaxCrossEntropyBackward<T>::cuda(Args a, In<T> x, In<int32_t> labels, In<Loss<T>> dloss, Out<T> dx,
                                           Stream stream) {
-    launch(name, stream, blocks_for(x.rows), cross_entropy_backward_kernel<T>, a, x, labels, dloss, dx);
+    if (x.cols <= narrow)
+        launch(name, stream, blocks_for(x.rows), cross_entropy_backward_kernel<T>, a, x, labels, dloss, dx);
+    else launch(name, stream, blocks_for_rows(x.rows), wide_rows_backward_kernel<T>, a, x, labels, dloss, dx);
 }
 #endif
 const Register<SoftmaxCrossEntropy<float>, SoftmaxCrossEntropy<double>, SoftmaxCrossEntropy<bf16>,

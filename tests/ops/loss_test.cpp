@@ -46,35 +46,37 @@ const Declare layer_norm_case{
      .reduction = [](Extents e) { return e.m + e.n; },
      .scale = 1}};
 
-OpCase cross_entropy(const std::string& name, double smoothing, int64_t taller = 1) {
-    return {
-        .name = name,
-        .inputs =
-            [=](Extents e) {
-                const int64_t rows = taller * e.m;
-                return std::vector<Input>{{.shape = {rows, e.n}, .low = -3, .high = 3},
-                                          {.shape = {rows, 1}, .low = 0, .high = double(e.n - 1), .type = DType::i32}};
-            },
-        .build = [=](Graph&, const auto& x) { return std::vector{softmax_cross_entropy(x[0], x[1], smoothing)}; },
-        .reference =
-            [=](const Matrices& x) {
-                Matrix loss(1, 1);
-                const auto [rows, cols] = x[0].shape();
-                for (int64_t i = 0; i < rows; ++i)
-                    for (int64_t j = 0; j < cols; ++j) {
-                        const double target = (double(j) == x[1](i, 0) ? 1 - smoothing : 0) + smoothing / double(cols);
-                        loss(0, 0) -= target * (x[0](i, j) - log_sum_exp(x[0], i)) / double(rows);
-                    }
-                return Matrices{loss};
-            },
-        .gradient = taller == 1,
-        .tolerance_factor = 2,
-        .reduction = row_length,
-        .scale = 1};
+OpCase cross_entropy(const std::string& name, double smoothing, int64_t taller = 1, int64_t wider = 1) {
+    return {.name = name,
+            .inputs =
+                [=](Extents e) {
+                    const int64_t rows = taller * e.m, classes = wider * e.n;
+                    return std::vector<Input>{
+                        {.shape = {rows, classes}, .low = -3, .high = 3},
+                        {.shape = {rows, 1}, .low = 0, .high = double(classes - 1), .type = DType::i32}};
+                },
+            .build = [=](Graph&, const auto& x) { return std::vector{softmax_cross_entropy(x[0], x[1], smoothing)}; },
+            .reference =
+                [=](const Matrices& x) {
+                    Matrix loss(1, 1);
+                    const auto [rows, cols] = x[0].shape();
+                    for (int64_t i = 0; i < rows; ++i)
+                        for (int64_t j = 0; j < cols; ++j) {
+                            const double target =
+                                (double(j) == x[1](i, 0) ? 1 - smoothing : 0) + smoothing / double(cols);
+                            loss(0, 0) -= target * (x[0](i, j) - log_sum_exp(x[0], i)) / double(rows);
+                        }
+                    return Matrices{loss};
+                },
+            .gradient = taller == 1,
+            .tolerance_factor = 2,
+            .reduction = [=](Extents e) { return wider * row_length(e); },
+            .scale = 1};
 }
 const Declare hard{cross_entropy("softmax_cross_entropy", 0)};
 const Declare smooth{cross_entropy("softmax_cross_entropy_smooth", 0.1)};
-const Declare tall{cross_entropy("softmax_cross_entropy_tall", 0, 29)};  // in several blocks on a device
+const Declare tall{cross_entropy("softmax_cross_entropy_tall", 0, 13)};       // in several blocks on a device
+const Declare wide{cross_entropy("softmax_cross_entropy_wide", 0.1, 1, 11)};  // a block for each row there
 
 const Declare mse_case{{.name = "mse",
                         .inputs = rectangles(2),
