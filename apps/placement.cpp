@@ -2,6 +2,7 @@
 
 #include <starpu.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <set>
@@ -99,13 +100,17 @@ void place(Plan& plan, const Runtime& runtime, const Machine& machine, bool orde
     }
     const ListScheduler sent_on = list_scheduler(runtime, plan, machine, ordered, true);
     const ListScheduler* const schedulers[] = {&waiting, &sent_on};
-    Placement best[2];
-    in_threads(2, [&](int64_t i) { best[i] = schedulers[i]->search(tries); });
-    for (size_t i = 0; i < 2; ++i) {
-        if (i > 0 && best[i].worker == best[0].worker && best[i].order == best[0].order) continue;
+    constexpr size_t searches = 4;  // two of each: which of them is faster in fact, estimates cannot tell
+    Placement best[searches];
+    in_threads(searches, [&](int64_t i) { best[i] = schedulers[i % 2]->search(tries, uint64_t(1 + i / 2)); });
+    for (size_t i = 0; i < searches; ++i) {
+        if (std::any_of(best, best + i, [&](const Placement& other) {
+                return best[i].worker == other.worker && best[i].order == other.order;
+            }))
+            continue;
         TaskSchedule& schedule = plan.schedules.emplace_back();
         schedule.step_s = best[i].step_s;
-        for (const Placement::Time& t : schedulers[i]->times(best[i]))
+        for (const Placement::Time& t : schedulers[i % 2]->times(best[i]))
             schedule.tasks.push_back({.starts_s = t.start_s, .takes_s = t.takes_s});
         for (size_t k = 0; k < best[i].order.size(); ++k) {
             const size_t t = size_t(best[i].order[k]);

@@ -12,7 +12,8 @@ ListScheduler list_scheduler(const Runtime&, const Plan&, const Machine&, bool o
 
 // Gives the plan schedules. Where workers have one memory: turns, by the longest path to the end. Else the best of
 // `tries`, counted as if a tile were sent when its reader waits for nothing else, and as if it were sent when it is
-// written. The first counts too little on what overlaps, the second too much; steps show which (ScheduleTrial).
+// written. The first counts too little on what overlaps, the second too much; two of each, from other random numbers.
+// Steps show which is the fastest (ScheduleTrial).
 void place(Plan&, const Runtime&, const Machine&, bool ordered, int tries);
 
 }  // namespace tessera

@@ -11,7 +11,7 @@ root = pathlib.Path(__file__).resolve().parent.parent
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--networks", default="googlenet,inception_v3,randwire,pathnet")
 parser.add_argument("--policies", default="dmdas,dmda,dmdar,lws,eager", help="of StarPU; may be empty")
-parser.add_argument("--search", type=int, default=10000, help="schedules that the long search tries")
+parser.add_argument("--search", type=int, default=100000, help="schedules that the long search tries; 0: none")
 parser.add_argument("--batch", type=int, default=64)
 parser.add_argument("--tessera", default=str(root / "build" / "tessera"))
 parser.add_argument("--out", default=str(root / "bench" / "results" / "interop_machines.csv"))
@@ -47,7 +47,7 @@ with tempfile.TemporaryDirectory() as folder:
     for machine in ("sirocco", peers):
         for network in args.networks.split(","):
             for gpus in (1, 2, 4):
-                runs = [("", None)] + ([("", args.search)] if gpus > 1 else []) + \
+                runs = [("", None)] + ([("", args.search)] if gpus > 1 and args.search else []) + \
                     ([(p, 0) for p in args.policies.split(",") if p] if gpus > 1 else [])
                 for policy, schedules in runs:
                     row = simulated(machine, gpus, network, policy, schedules)
