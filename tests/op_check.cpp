@@ -386,8 +386,8 @@ double tolerance(const OpCase& c, DType type, DType result, Extents e, const Mat
     const double coarse = std::max(stored, facts(type).epsilon),
                  fine = type == DType::f64 ? coarse : facts(DType::f32).epsilon;
     const double scale = std::max(largest(expected), c.scale * length);
-    const double rounding =
-        stored_error * coarse * std::min(length, 4.0) + computed_error * fine * length * c.tolerance_factor;
+    const double rounding = stored_error * coarse * std::min(length, c.most_roundings) +
+                            computed_error * fine * length * c.tolerance_factor;
     return (gradient ? gradient_chain * rounding + difference_error : rounding) * scale;
 }
 
