@@ -84,6 +84,13 @@ struct SoftmaxCrossEntropyBackward {
 #ifdef TESSERA_CUDA
 constexpr int64_t narrow = 32;  // classes, up to which a row is one thread's; above, a block's
 
+// A label out of range has no row to point at here: it makes the loss NaN, which stops the training.
+template <class T>
+__device__ Compute<T> value_at_label(In<T> x, In<int32_t> labels, int64_t row) {
+    const int32_t label = labels(row, 0);
+    return label >= 0 && label < x.cols ? Compute<T>(x(row, label)) : Compute<T>(NAN);
+}
+
 template <class T>
 struct RowLoss {
     CrossEntropyArgs a;
@@ -91,12 +98,9 @@ struct RowLoss {
     In<int32_t> labels;
     __device__ Compute<T> operator()(int64_t i) const {
         using Op = SoftmaxCrossEntropy<T>;
-        const int32_t label = labels(i, 0);
         Compute<T> sum = 0;
         for (int64_t j = 0; j < x.cols; ++j) sum += Compute<T>(x(i, j));
-        // A label out of range has no row to point at here: it makes the loss NaN, which stops the training.
-        const Compute<T> at_label = label >= 0 && label < x.cols ? Compute<T>(x(i, label)) : Compute<T>(NAN);
-        return Op::row_loss(a, Op::row_log_sum_exp(x.row(i), x.cols), sum, at_label, x.cols);
+        return Op::row_loss(a, Op::row_log_sum_exp(x.row(i), x.cols), sum, value_at_label(x, labels, i), x.cols);
     }
 };
 template <class T>
@@ -126,9 +130,7 @@ __global__ void wide_rows_loss_kernel(CrossEntropyArgs a, In<T> x, In<int32_t> l
         C sum = 0;
         for (int64_t j = threadIdx.x; j < x.cols; j += blockDim.x) sum += C(x(i, j));
         sum = block_sum(sum);
-        const int32_t label = labels(i, 0);
-        const C at_label = label >= 0 && label < x.cols ? C(x(i, label)) : C(NAN);  // as in RowLoss
-        total += SoftmaxCrossEntropy<T>::row_loss(a, log_sum_exp, sum, at_label, x.cols);
+        total += SoftmaxCrossEntropy<T>::row_loss(a, log_sum_exp, sum, value_at_label(x, labels, i), x.cols);
     }
     if (threadIdx.x == 0) of_blocks[blockIdx.x] = total;
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <queue>
 #include <set>
 
 #include "core/error.h"
@@ -50,22 +51,17 @@ std::vector<int> ListScheduler::order_by(const std::vector<double>& rank) const 
 void ListScheduler::order_rest_by(const std::vector<double>& rank, std::vector<int>& order, size_t from) const {
     using Entry = std::pair<double, int>;
     std::vector<int> waits(order.size());
-    std::vector<Entry> free;
+    std::priority_queue<Entry> free;
     for (size_t i = from; i < order.size(); ++i)
         for (int a : after_[size_t(order[i])]) ++waits[size_t(a)];
     for (size_t i = from; i < order.size(); ++i)
-        if (waits[size_t(order[i])] == 0) free.emplace_back(rank[size_t(order[i])], -order[i]);
-    std::make_heap(free.begin(), free.end());
+        if (waits[size_t(order[i])] == 0) free.emplace(rank[size_t(order[i])], -order[i]);
     while (!free.empty()) {
-        std::pop_heap(free.begin(), free.end());
-        const int t = -free.back().second;
-        free.pop_back();
+        const int t = -free.top().second;
+        free.pop();
         order[from++] = t;
         for (int a : after_[size_t(t)])
-            if (--waits[size_t(a)] == 0) {
-                free.emplace_back(rank[size_t(a)], -a);
-                std::push_heap(free.begin(), free.end());
-            }
+            if (--waits[size_t(a)] == 0) free.emplace(rank[size_t(a)], -a);
     }
 }
 

@@ -25,8 +25,6 @@ constexpr double difference_step = 1e-5, difference_error = 1e-8;
 constexpr Extents plain_extents[] = {{1, 1, 1},    {7, 1, 5},   {1, 7, 13},  {13, 7, 1},
                                      {17, 19, 11}, {5, 257, 3}, {37, 65, 33}};
 
-Grid uniform(Shape s, int64_t tile) { return {cut(s.rows, tile), cut(s.cols, tile)}; }
-
 // Up to four pieces of any sizes.
 std::vector<int64_t> random_cut(int64_t extent, std::mt19937_64& random) {
     std::vector<int64_t> pieces;
@@ -44,9 +42,10 @@ struct Tiled {
 };
 constexpr Tiled tilings[] = {{{3, 5, 4}, 1}, {{5, 9, 5}, 4}, {{9, 17, 10}, 8}, {{17, 13, 19}, 0}, {{7, 33, 23}, 0}};
 
-Tiling tiling_of(int64_t tile, std::mt19937_64& random) {
-    return [tile, &random](Shape s) {
-        return tile ? uniform(s, tile) : Grid{random_cut(s.rows, random), random_cut(s.cols, random)};
+Tiling tiling_of(const OpCase& c, int64_t tile, std::mt19937_64& random) {
+    return [tile, rows = tile * c.taller_tiles, &random](Shape s) {
+        return tile ? Grid{cut(s.rows, rows), cut(s.cols, tile)}
+                    : Grid{random_cut(s.rows, random), random_cut(s.cols, random)};
     };
 }
 
@@ -135,7 +134,7 @@ void check_tilings(const OpCase& c, DType type, std::mt19937_64& random) {
         const Matrices values = draw(c, type, e, random);
         const Matrices expected = c.reference(values);
         const Matrices untiled = interpret(c, set_up(c, type, e, 0, Grid::whole, values), {});
-        const Setup s = set_up(c, type, e, tile, tiling_of(tile, random), values);
+        const Setup s = set_up(c, type, e, tile, tiling_of(c, tile, random), values);
         for (size_t i = 0; i < most_implementations(*s.graph); ++i) {
             SCOPED_TRACE("implementation " + std::to_string(i));
             const Matrices tiled = interpret(c, s, {.implementation = int(i)});
@@ -147,7 +146,7 @@ void check_tilings(const OpCase& c, DType type, std::mt19937_64& random) {
 
 void check_orders(const OpCase& c, DType type, std::mt19937_64& random) {
     const Extents e{7, 9, 8};
-    const Setup s = set_up(c, type, e, 3, tiling_of(3, random), draw(c, type, e, random));
+    const Setup s = set_up(c, type, e, 3, tiling_of(c, 3, random), draw(c, type, e, random));
     const Matrices expected = c.reference(s.values);
     for (int i = 0; i < 3; ++i) compare(c, type, e, s, interpret(c, s, {.shuffle = &random}), expected);
 }
@@ -162,7 +161,7 @@ Matrices draw_suitable(const OpCase& c, DType type, Extents e, std::mt19937_64& 
 
 void check_gradient(const OpCase& c, DType type, Extents e, int64_t tile, std::mt19937_64& random) {
     SCOPED_TRACE(text(e) + ", tile " + std::to_string(tile));
-    Setup s = set_up(c, type, e, tile, tiling_of(tile, random), draw_suitable(c, type, e, random));
+    Setup s = set_up(c, type, e, tile, tiling_of(c, tile, random), draw_suitable(c, type, e, random));
     const Gradients g = add_gradients(c, s, random);
     for (size_t implementation = 0; implementation < most_implementations(*s.graph); ++implementation) {
         Interpreter run(*s.graph, {.implementation = int(implementation), .shuffle = &random});
@@ -243,7 +242,7 @@ void check_cuda(const OpCase& c, DType type, const Runtime& runtime, std::mt1993
     const auto compare_on_device = [&](Extents e, int64_t tile) {
         SCOPED_TRACE("tile " + std::to_string(tile));
         const Setup s =
-            set_up(c, type, e, tile, tile ? tiling_of(tile, random) : Grid::whole, draw(c, type, e, random));
+            set_up(c, type, e, tile, tile ? tiling_of(c, tile, random) : Grid::whole, draw(c, type, e, random));
         for (int k = 0; k < cuda_implementations(*s.graph); ++k) compare_one(s, e, k);
     };
     for (Extents e : plain_extents) compare_on_device(e, 0);
@@ -253,7 +252,7 @@ void check_cuda(const OpCase& c, DType type, const Runtime& runtime, std::mt1993
 
 void check_cuda_gradients(const OpCase& c, DType type, const Runtime& runtime, std::mt19937_64& random) {
     const Extents e{3, 5, 4};
-    Setup s = set_up(c, type, e, 2, tiling_of(2, random), draw_suitable(c, type, e, random));
+    Setup s = set_up(c, type, e, 2, tiling_of(c, 2, random), draw_suitable(c, type, e, random));
     const Gradients g = add_gradients(c, s, random);
     for (int k = 0; k < cuda_implementations(*s.graph); ++k) {
         SCOPED_TRACE("implementation " + std::to_string(k));
@@ -386,8 +385,8 @@ double tolerance(const OpCase& c, DType type, DType result, Extents e, const Mat
     const double coarse = std::max(stored, facts(type).epsilon),
                  fine = type == DType::f64 ? coarse : facts(DType::f32).epsilon;
     const double scale = std::max(largest(expected), c.scale * length);
-    const double rounding = stored_error * coarse * std::min(length, c.most_roundings) +
-                            computed_error * fine * length * c.tolerance_factor;
+    const double rounding =
+        stored_error * coarse * std::min(length, 4.0) + computed_error * fine * length * c.tolerance_factor;
     return (gradient ? gradient_chain * rounding + difference_error : rounding) * scale;
 }
 

@@ -18,7 +18,7 @@ OpCase sum_rows_case(const std::string& name, int64_t taller) {
                         for (int64_t j = 0; j < x[0].cols; ++j) y(0, j) += x[0](i, j);
                     return Matrices{y};
                 },
-            .most_roundings = taller == 1 ? 4.0 : 6.0,  // tiles of one row: up to 87 sums are stored one by one
+            .taller_tiles = taller,  // as many stored sums as without: each is rounded to the type
             .gradient = taller == 1,
             .reduction = [=](Extents e) { return taller * e.m; },
             .scale = 1};
