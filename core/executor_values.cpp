@@ -49,7 +49,8 @@ void Executor::release(const Param& p) {
 constexpr int allocation = STARPU_MALLOC_PINNED | STARPU_MALLOC_SIMULATION_FOLDED;
 
 void Executor::drop_storage(const Param& p, ParamStorage& s) {
-    for (auto h : s.tiles) starpu_data_unregister_no_coherency(h);
+    // The user's own memory is up to date when it is theirs again, wherever the tiles were written last.
+    for (auto h : s.tiles) p.memory ? starpu_data_unregister(h) : starpu_data_unregister_no_coherency(h);
     if (s.ours) starpu_free_flags(s.memory, size_t(p.bytes()), allocation);
     if (s.pinned) starpu_memory_unpin(s.memory, size_t(p.extent_bytes()));
 }

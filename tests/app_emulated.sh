@@ -9,8 +9,8 @@ emulated=$(dirname "$program")/tessera-emulated
 [ -x "$emulated" ] || skip "StarPU was built without CUDA: it has no GPUs to emulate"
 cpu=("$program") program=$emulated
 export STARPU_NCPU=0 TESSERA_CACHE=$scratch/cache  # emulated machines are no one else's
-unset STARPU_NCUDA
-on_gpus() { local n=$1; shift; echo env EMULATED_GPUS="$n" STARPU_HOSTNAME="gpus-$n" "$emulated" "$@"; }  # each number is a machine of its own
+unset STARPU_NCUDA STARPU_HOSTNAME
+on_gpus() { local n=$1; shift; echo env EMULATED_GPUS="$n" "$emulated" "$@"; }
 
 # --- training ---
 small=(train mlp --data digits:200 --batch 50 --hidden 300,200 --tile 128 --epochs 1 --quiet --json)

@@ -2,7 +2,8 @@
 // Comes before CUDA's own library when a program is linked; StarPU then has CUDA workers, copies to and from their
 // memories and evicts from them. Everything ends before a call returns. Environment: EMULATED_GPUS, how many (1);
 // EMULATED_GPU_MIB, memory of each (1024); of it others hold EMULATED_GPU_TAKEN_MIB (0), and take
-// EMULATED_GPU_TAKEN_LATER_MIB (0) after whoever asks what is free got an answer.
+// EMULATED_GPU_TAKEN_LATER_MIB (0) after whoever asks what is free got an answer. Each number of GPUs is a machine of
+// its own, whose models no other's are mixed with, unless STARPU_HOSTNAME names one.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <string>
 #include <utility>
 
 namespace {
@@ -48,6 +50,7 @@ Memory& memory() {
     static Memory one;
     return one;
 }
+const int named = setenv("STARPU_HOSTNAME", ("gpus-" + std::to_string(devices())).c_str(), 0);
 thread_local int current = 0;
 thread_local cudaError_t last = cudaSuccess;
 
