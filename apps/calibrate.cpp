@@ -228,6 +228,7 @@ int run(Flags f) {
         scratch.give_bus(folder);
         change_facts(folder, [&](MachineFacts& facts) { note_machine(facts, peaks, f.reset); });
         Machine machine(folder, machine_name());
+        if (!f.save.empty()) check_saving(machine, f.save);
         const CalibrationResult r = calibrate(runtime, machine, plans, step, o);
         CoRunOptions company;
         company.pairs = f.pairs.value_or(runtime.cuda_workers() > 0 ? CoRunOptions().pairs : 0);

@@ -227,9 +227,78 @@ fs::path named_folder(const std::string& given, const std::string& flag) {
     return folder;
 }
 
+static std::string text_of(const Bus& bus) {
+    std::string text = std::to_string(bus.cpus) + " cores, " + std::to_string(bus.numas) + " NUMA nodes, " +
+                       std::to_string(bus.cudas) + " GPUs";
+    for (const BusDevice& d : bus.devices) text += ", " + d.model;
+    return text;
+}
+
+void check_saving(const Machine& machine, const fs::path& folder) {
+    const std::string name = folder.filename();
+    const auto names = machines_in(folder);
+    if (names.empty()) return;
+    const auto refuse = [&](const std::string& what) {
+        throw UsageError("--save '" + folder.string() + "' is another machine: " + what, "choose a folder of its own");
+    };
+    if (names != std::vector{name}) refuse(join(names));
+    const Machine there(folder, name);
+    if (!there.facts.derived.empty()) refuse(there.facts.derived);
+    const std::string ours = text_of(read_bus(machine.folder() / "bus", machine.name())),
+                      theirs = text_of(read_bus(folder / "bus", name));
+    if (ours != theirs) refuse(theirs + "; this one: " + ours);
+}
+
+// Rows of theirs that ours lack, measured from the same source.
+static void add_rows(const ModelFile& theirs, const CodeletFacts& described, ModelFile& ours, CodeletFacts& facts) {
+    for (const auto& [footprint, entry] : described.entries)
+        if (const auto [at, is_new] = facts.entries.try_emplace(footprint, entry); is_new) at->second.origin.clear();
+    for (const ModelArch& arch : theirs.archs)
+        for (size_t k = 0; k < arch.implementations.size(); ++k)
+            for (const ModelEntry& e : arch.implementations[k]) {
+                if (ours.find(arch.device, int(k), e.footprint)) continue;
+                ours.set(arch.device, int(k), e);
+                const auto of = described.entries.find(e.footprint);
+                if (of == described.entries.end()) continue;
+                if (const Origin origin = of->second.on(arch.device); origin != Origin::measured)
+                    facts.entries[e.footprint].origin[arch.device] = origin;
+            }
+}
+
+// Adds what `there` knows and the machine does not: codelets, their rows, pairs of rows, devices. Of rows measured from
+// different sources those of the one that this program runs are kept, or else the machine's.
+static void add_what_is_there(const Machine& there, Models& models, MachineFacts& facts) {
+    std::set<std::string> taken, left;  // codelets of `there`: whole, not at all
+    for (auto& [codelet, theirs] : all_models(there)) {
+        const CodeletFacts described =
+            there.facts.codelets.contains(codelet) ? there.facts.codelets.at(codelet) : CodeletFacts{};
+        const auto ours = models.find(codelet);
+        if (ours != models.end() && facts.codelets[codelet].hash == described.hash) {
+            add_rows(theirs, described, ours->second, facts.codelets[codelet]);
+        } else if (ours == models.end() || source_state(there.facts, codelet) == SourceState::current) {
+            models[codelet] = theirs, facts.codelets[codelet] = described;
+            taken.insert(codelet);
+        } else {
+            left.insert(codelet);
+        }
+    }
+    const auto of_any = [](const CoRunPair& p, const std::set<std::string>& codelets) {
+        return codelets.contains(p.task.codelet) || codelets.contains(p.beside.codelet);
+    };
+    std::erase_if(facts.together_us, [&](const auto& pair) { return of_any(pair.first, taken); });
+    for (const auto& [pair, time_us] : there.facts.together_us)
+        if (!of_any(pair, left)) facts.together_us.try_emplace(pair, time_us);
+    for (const DeviceFacts& d : there.facts.devices)
+        if (!facts.device(d.device)) facts.devices.push_back(d);
+    if (facts.description.empty()) facts.description = there.facts.description;
+}
+
 void save_machine(const Machine& machine, const fs::path& folder) {
     const std::string name = folder.filename();
-    const Models models = all_models(machine);
+    Models models = all_models(machine);
+    MachineFacts facts = machine.facts;
+    check_saving(machine, folder);
+    if (!machines_in(folder).empty()) add_what_is_there(Machine(folder, name), models, facts);
     std::error_code failure;
     for (const fs::path& part : {folder / "bus", folder / model_files}) {
         fs::create_directories(part, failure);
@@ -240,7 +309,6 @@ void save_machine(const Machine& machine, const fs::path& folder) {
         if (fs::exists(from)) copy_whole(from, folder / "bus" / (name + "." + kind));
     }
     for (const auto& [codelet, model] : models) write_model(folder / model_files / (codelet + "." + name), model);
-    MachineFacts facts = machine.facts;
     facts.name = name;
     write_facts(folder, facts);
 }

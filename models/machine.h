@@ -126,8 +126,11 @@ std::vector<std::string> set_damaged_aside(const Machine&);
 // A folder for a machine, normal and without a slash at its end. Its last part is the machine's name, in file names and
 // in STARPU_HOSTNAME, which holds 64 characters; UsageError naming `flag` if it cannot be one.
 std::filesystem::path named_folder(const std::string& given, const std::string& flag);
-// The machine's bus, models and facts in a named_folder(), whose name they get.
+// The machine's bus, models and facts in a named_folder(), whose name they get. What was saved there before and is not
+// measured anew stays. Throws what check_saving() does before anything is written.
 void save_machine(const Machine&, const std::filesystem::path& folder);
+// UsageError if another machine lies in the folder: a composed one, one of another name, or with other devices.
+void check_saving(const Machine&, const std::filesystem::path& folder);
 
 std::filesystem::path shipped_folder();  // perfmodels/ beside the program or where it was installed; may be empty
 

@@ -120,6 +120,13 @@ expect_ok "${perfmodel[@]}" list --machine saved/mine/ && expect "it is machine 
 expect_ok "$program" "${small[@]}" --epochs 1 --machine saved/mine/ || true
 expect_ok env STARPU_CALIBRATE=1 "$program" "${small[@]}" --epochs 1 --machine "$scratch/saved/mine/" || true
 expect "a machine that was trained with is as before" sh -c "diff -rq saved before >/dev/null"
+(TESSERA_CACHE=$scratch/another calibrate gemm --n 80 --tile 40 --quiet --save "$scratch/saved/mine")
+expect "what was saved from elsewhere stays" cmp {saved,before}/mine/codelets/45/linear_f32.mine
+expect_ok "${perfmodel[@]}" show linear_f32 --machine saved/mine/ && expect "described as it was" grep -q 'W 32x16' out.txt
+expect_ok "${perfmodel[@]}" show gemm_f32 --machine saved/mine/ && expect "what was measured is added" grep -q 'R 40x40' out.txt
+expect_ok "$program" machine compose --gpus 1xh100 --link 25GB/s --gpu-memory 80G --out composed && cp -r composed composed.before
+expect_error 2 "'composed' is another machine: .*H100" "$program" calibrate "${small[@]}" --save composed
+expect "it is as it was" diff -rq composed composed.before
 expect "the cache holds machines' folders, nothing loose" test -z "$(find cache/machines -mindepth 1 -maxdepth 1 \( -name bus -o -name codelets -o -name '*.json' \))"
 expect_error 2 "unknown machine 'nosuch'" "$program" "${small[@]}" --machine nosuch
 expect "train lists the known machines" grep -q '^hint: .*sirocco' err.txt
