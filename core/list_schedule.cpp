@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "core/schedule_search.h"
+#include "core/task_families.h"
 #include "core/threads.h"
 
 namespace tessera {
@@ -29,6 +30,7 @@ ListScheduler::ListScheduler(const Plan& plan, std::vector<std::vector<double>> 
         fastest.push_back(least);
     }
     ranks_ = upward_ranks(plan, fastest, ordered);
+    families_ = task_families(plan);
     first_use_.push_back(0);
     for (const TaskSpec& task : plan.tasks) {
         for (const TileUse& u : task.tiles)
@@ -208,7 +210,7 @@ std::vector<std::vector<bool>> ListScheduler::device_sets() const {
     return sets;
 }
 
-Placement ListScheduler::search(int tries, uint64_t seed) const {
+std::vector<Placement> ListScheduler::search(int tries, uint64_t seed) const {
     const auto sets = device_sets();
     std::vector<Placement> best(sets.size(), {never, {}, {}});
     const auto keep = [&](size_t set, Choice choice) {
@@ -226,18 +228,33 @@ Placement ListScheduler::search(int tries, uint64_t seed) const {
     }
     // From the best, among all devices, and from the best of half, a quarter ... of the devices, among those: few
     // changes of a schedule that uses all lead to one that leaves some alone.
+    struct Chain {
+        Placement best;
+        std::vector<bool> among;
+    };
     const auto faster = [](const Placement& a, const Placement& b) { return a.step_s < b.step_s; };
-    std::vector<std::vector<bool>> among = {sets[0]};
-    std::vector<Placement> chains = {*std::min_element(best.begin(), best.end(), faster)};
+    std::vector<Chain> chains = {{*std::min_element(best.begin(), best.end(), faster), sets[0]}};
     for (int count = (devices_.memories() - 1) / 2; count >= 2; count /= 2) {
-        among.push_back(workers_in(1, count));
-        chains.push_back(best[size_t(std::find(sets.begin(), sets.end(), among.back()) - sets.begin())]);
+        const auto among = workers_in(1, count);
+        chains.push_back({best[size_t(std::find(sets.begin(), sets.end(), among) - sets.begin())], among});
     }
-    in_threads(int64_t(chains.size()), [&](int64_t c) {
-        auto& chain = chains[size_t(c)];
-        chain = ScheduleSearch(*this, std::move(chain), among[size_t(c)], seed).run(tries - done);
-    });
-    return *std::min_element(chains.begin(), chains.end(), faster);
+    for (size_t c = 0, once = chains.size(); c < once; ++c) chains.push_back(Chain(chains[c]));
+    constexpr int rounds = 8;
+    for (int round = 0; round < rounds; ++round) {
+        for (size_t c = chains.size() / 2; c < chains.size() && round > 0; ++c)
+            chains[c] = chains[c - chains.size() / 2];
+        in_threads(int64_t(chains.size()), [&](int64_t c) {
+            auto& [placement, among] = chains[size_t(c)];
+            const uint64_t own = mix64(seed + mix64(uint64_t(c) + chains.size() * uint64_t(round)));
+            placement = ScheduleSearch(*this, std::move(placement), among, own)
+                            .run((tries - done) / rounds, 1 - double(round) / rounds, 1 - double(round + 1) / rounds);
+        });
+        std::stable_sort(chains.begin(), chains.end(),
+                         [&](const Chain& a, const Chain& b) { return faster(a.best, b.best); });
+    }
+    std::vector<Placement> found;
+    for (Chain& c : chains) found.push_back(std::move(c.best));
+    return found;
 }
 
 }  // namespace tessera

@@ -35,36 +35,64 @@ double ScheduleSearch::uniform() { return double(random_uniform(seed_, 3, draw_+
 
 // Makes next_ of now_; the first position in the order that it changes, or the number of tasks.
 size_t ScheduleSearch::move() {
-    constexpr size_t widest = 9;  // moves take up to 2^8 tasks
-    const Placement& now = now_.placement;
-    Placement& next = next_.placement;
-    next = now, next_.rank = now_.rank, carried_ = false;
+    constexpr size_t widest = 9, widest_families = 4;  // moves take up to 2^8 tasks, 2^3 families
+    next_.placement = now_.placement, next_.rank = now_.rank, carried_ = false;
+    const size_t kind = pick(20);
+    if (kind >= 11) {
+        const size_t first = pick(s_.families_.size());
+        return move_families(first, std::min(s_.families_.size(), first + (size_t(1) << pick(widest_families))));
+    }
     // Neighbours in the plan are often one branch of the network.
     const size_t first = pick(tasks_), end = std::min(tasks_, first + (size_t(1) << pick(widest)));
-    if (pick(4) == 0) {
-        const double by = (uniform() - 0.5) * double(tasks_) / 4;
-        size_t same = tasks_;  // of the order: these tasks come as before at least until they could come earlier
-        for (size_t t = first; t < end; ++t) {
-            next_.rank[t] += by;
-            size_t place = by < 0 ? now_.position[t] : 0;
-            if (by > 0)
-                for (int b : s_.before_[t]) place = std::max(place, now_.position[size_t(b)] + 1);
-            same = std::min(same, place);
-        }
-        s_.order_rest_by(next_.rank, next.order, same);
-        return size_t(std::mismatch(now.order.begin(), now.order.end(), next.order.begin()).first - now.order.begin());
-    }
-    const auto& near = pick(2) ? s_.before_[first] : s_.after_[end - 1];
-    const int to =
-        near.empty() || pick(2) ? workers_[pick(workers_.size())] : now.worker[size_t(near[pick(near.size())])];
-    size_t changed = tasks_;
+    return kind < 5 ? move_order(first, end) : move_tasks(first, end);
+}
+
+size_t ScheduleSearch::move_order(size_t first, size_t end) {
+    const Placement& now = now_.placement;
+    Placement& next = next_.placement;
+    const double by = (uniform() - 0.5) * double(tasks_) / 4;
+    size_t same = tasks_;  // of the order: these tasks come as before at least until they could come earlier
     for (size_t t = first; t < end; ++t) {
-        if (now.worker[t] == to || !s_.runs_on(to, int(t))) continue;
-        next.worker[t] = to;
-        changed = std::min(changed, now_.position[t]);
-        carried_ = carried_ || carries_[t];
+        next_.rank[t] += by;
+        size_t place = by < 0 ? now_.position[t] : 0;
+        if (by > 0)
+            for (int b : s_.before_[t]) place = std::max(place, now_.position[size_t(b)] + 1);
+        same = std::min(same, place);
     }
+    s_.order_rest_by(next_.rank, next.order, same);
+    return size_t(std::mismatch(now.order.begin(), now.order.end(), next.order.begin()).first - now.order.begin());
+}
+
+size_t ScheduleSearch::move_tasks(size_t first, size_t end) {
+    const int to = place_near(pick(2) ? s_.before_[first] : s_.after_[end - 1]);
+    size_t changed = tasks_;
+    for (size_t t = first; t < end; ++t) changed = std::min(changed, give(int(t), to));
     return changed;
+}
+
+size_t ScheduleSearch::move_families(size_t first, size_t end) {
+    const auto& all = s_.families_;
+    const int to =
+        place_near(pick(2) ? s_.before_[size_t(all[first].front())] : s_.after_[size_t(all[end - 1].front())]);
+    size_t changed = tasks_;
+    for (size_t f = first; f < end; ++f)
+        for (const int t : all[f]) changed = std::min(changed, give(t, to));
+    return changed;
+}
+
+// Any worker or, as often, that of a neighbour.
+int ScheduleSearch::place_near(const std::vector<int>& neighbours) {
+    return neighbours.empty() || pick(2) ? workers_[pick(workers_.size())]
+                                         : now_.placement.worker[size_t(neighbours[pick(neighbours.size())])];
+}
+
+// In next_; the position in the order that it changes, or the number of tasks.
+size_t ScheduleSearch::give(int task, int worker) {
+    const size_t t = size_t(task);
+    if (now_.placement.worker[t] == worker || !s_.runs_on(worker, task)) return tasks_;
+    next_.placement.worker[t] = worker;
+    carried_ = carried_ || carries_[t];
+    return now_.position[t];
 }
 
 void ScheduleSearch::run_step() {
@@ -106,7 +134,7 @@ bool ScheduleSearch::ends_within(double limit, size_t first) {
     return true;
 }
 
-Placement ScheduleSearch::run(int tries) {
+Placement ScheduleSearch::run(int tries, double warmest, double coldest) {
     // At first, of a step: schedules longer by so much are still taken now and then.
     constexpr double warmth = 0.0005;
     if (tasks_ == 0) return now_.placement;
@@ -117,7 +145,7 @@ Placement ScheduleSearch::run(int tries) {
     for (int i = 0; i < tries; ++i) {
         const size_t first = move();
         if (first == tasks_) continue;
-        const double still = warmth * now_.placement.step_s * (1 - double(i) / tries);
+        const double still = warmth * now_.placement.step_s * (warmest - (warmest - coldest) * double(i) / tries);
         const double limit = now_.placement.step_s - still * std::log(1 - uniform());
         if (!carried_ && !ends_within(limit, first)) continue;
         if (carried_) clock_ = now_.before[0], run_step();

@@ -45,8 +45,8 @@ class ScheduleSearch {
  public:
     // Moves tasks to the `allowed` ones of all workers only.
     ScheduleSearch(const ListScheduler&, Placement start, const std::vector<bool>& allowed, uint64_t seed);
-    // The best schedule seen, which may be the first.
-    Placement run(int tries);
+    // The best schedule seen, which may be the first. Warmth falls from the first part of the highest to the last.
+    Placement run(int tries, double warmest = 1, double coldest = 0);
 
  private:
     // A schedule, and its clock before some tasks of a step that follows others like it.
@@ -62,6 +62,11 @@ class ScheduleSearch {
     size_t pick(size_t count);
     double uniform();
     size_t move();
+    size_t move_order(size_t first, size_t end);
+    size_t move_tasks(size_t first, size_t end);
+    size_t move_families(size_t first, size_t end);
+    int place_near(const std::vector<int>& neighbours);
+    size_t give(int task, int worker);
     void run_step();
     void time_step();
     void time_in_full();

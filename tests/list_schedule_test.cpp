@@ -36,7 +36,7 @@ Devices gpus(int count, double seconds_per_tile) {
 TEST(ListSchedule, AChainStaysOnOneDevice) {
     const Plan p = by_hand(3, {{{0, rw}}, {{0, r}, {1, w}}, {{1, r}, {2, w}}, {{2, r}, {0, rw}}});
     const ListScheduler s(p, {{1, 2, 3, 4}}, gpus(3, 0.5), false);
-    const Placement best = s.search(50);
+    const Placement best = s.search(50).front();
     expect_close(best.step_s, 10);
     EXPECT_EQ(best.workers_used(), 1);
     EXPECT_EQ(best.order, (std::vector{0, 1, 2, 3}));
@@ -45,7 +45,7 @@ TEST(ListSchedule, AChainStaysOnOneDevice) {
 TEST(ListSchedule, IndependentWorkIsShared) {
     const Plan p = by_hand(4, {{{0, rw}}, {{1, rw}}, {{2, rw}}, {{3, rw}}});
     const auto seconds = [&](int count) {
-        return ListScheduler(p, {{1, 1, 1, 1}}, gpus(count, 9), false).search(50).step_s;
+        return ListScheduler(p, {{1, 1, 1, 1}}, gpus(count, 9), false).search(50).front().step_s;
     };
     expect_close(seconds(1), 4);
     expect_close(seconds(2), 2);
@@ -56,7 +56,7 @@ TEST(ListSchedule, IndependentWorkIsShared) {
 TEST(ListSchedule, TransfersAreWeighed) {
     const Plan p = by_hand(4, {{{0, rw}}, {{0, r}, {1, w}}, {{0, r}, {2, w}}, {{1, r}, {2, r}, {0, rw}}});
     const auto best = [&](double transfer) {
-        return ListScheduler(p, {{1, 4, 4, 1}}, gpus(2, transfer), false).search(200);
+        return ListScheduler(p, {{1, 4, 4, 1}}, gpus(2, transfer), false).search(200).front();
     };
     expect_close(best(1).step_s, 1 + 1 + 4 + 1 + 1);
     EXPECT_EQ(best(1).workers_used(), 2);
@@ -83,7 +83,7 @@ TEST(ListSchedule, SharedLinksAreShared) {
     Devices d = gpus(4, 0);
     d.kind = {0, 1, 2, 3};
     for (auto& row : d.bytes_per_s) std::fill(row.begin(), row.end(), 1);  // 4 s per tile
-    const auto step = [&] { return ListScheduler(p, times, d, false).search(50).step_s; };
+    const auto step = [&] { return ListScheduler(p, times, d, false).search(50).front().step_s; };
     expect_close(step(), 1 + 4 + 1);
     d.links.assign(5, std::vector<std::vector<int>>(5));
     d.links[1][3] = {0}, d.links[2][4] = {0};
@@ -100,9 +100,9 @@ TEST(ListSchedule, FasterWorkersAreChosen) {
     const Plan p = by_hand(2, {{{0, rw}}, {{1, rw}}});
     Devices d = gpus(1, 0.1);
     d.kind.push_back(1), d.memory.push_back(0);  // and a core of the host
-    expect_close(ListScheduler(p, {{1, 1}, {10, 10}}, d, false).search(50).step_s, 2);
-    expect_close(ListScheduler(p, {{1, 1}, {1, 10}}, d, false).search(50).step_s, 1);
-    expect_close(ListScheduler(p, {{1, never}, {never, 3}}, d, false).search(50).step_s, 3);
+    expect_close(ListScheduler(p, {{1, 1}, {10, 10}}, d, false).search(50).front().step_s, 2);
+    expect_close(ListScheduler(p, {{1, 1}, {1, 10}}, d, false).search(50).front().step_s, 1);
+    expect_close(ListScheduler(p, {{1, never}, {never, 3}}, d, false).search(50).front().step_s, 3);
     EXPECT_THROW(ListScheduler(p, {{1, never}, {1, never}}, d, false), Error);
 }
 
@@ -128,7 +128,7 @@ TEST(ListSchedule, IsFeasibleAndWithinTheBounds) {
         std::vector<std::vector<double>> times(1);
         for (int t = 0; t < tasks; ++t) times[0].push_back(draw.real(0.1, 2));
         const ListScheduler s(p, times, gpus(workers, draw.real(0, 1)), false);
-        const Placement greedy = s.greedy({}), best = s.search(400);
+        const Placement greedy = s.greedy({}), best = s.search(400).front();
         const auto before = dependencies(p, false);
         double sum = 0;
         for (double t : times[0]) sum += t;
@@ -156,7 +156,7 @@ TEST(ListSchedule, IsFeasibleAndWithinTheBounds) {
             expect_close(s.step_seconds(one), one.step_s);
         }
         EXPECT_TRUE(best.step_s <= greedy.step_s && best.step_s <= sum * (1 + relative));
-        const Placement again = s.search(400);
+        const Placement again = s.search(400).front();
         EXPECT_TRUE(again.worker == best.worker && again.order == best.order) << "the same seed, the same schedule";
     }
 }
