@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
+#include <exception>
 #include <iostream>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -89,11 +90,20 @@ int list(const Flags& f) {
     const Machine machine = chosen_machine(f);
     Table table({"codelet", "op", "type", "devices", "sizes", "samples", "source"});
     Json all = Json::array();
+    std::exception_ptr damage;  // of the first file that cannot be read: the others are listed all the same
     for (const std::string& codelet : machine.codelets()) {
         std::vector<std::string> devices;
         std::set<uint32_t> sizes;
         int64_t samples = 0, estimates = 0;
-        const auto rows = rows_of(machine, codelet);
+        std::vector<Row> rows;
+        try {
+            rows = rows_of(machine, codelet);
+        } catch (const Error&) {
+            if (!damage) damage = std::current_exception();
+            table.row({codelet, "", "", "", "", "", "damaged"});
+            all.push_back({{"codelet", codelet}, {"sizes", 0}, {"samples", 0}, {"source", "damaged"}});
+            continue;
+        }
         if (rows.empty()) continue;  // StarPU writes a file for each codelet that it met
         for (const Row& r : rows) {
             if (devices.empty() || devices.back() != name_of(r.device)) devices.push_back(name_of(r.device));
@@ -117,6 +127,8 @@ int list(const Flags& f) {
     }
     std::cout << "machine " << machine.name() << "\n";
     print(f, table, {{"machine", machine.name()}, {"codelets", all}});
+    std::cout.flush();
+    if (damage) std::rethrow_exception(damage);
     return 0;
 }
 

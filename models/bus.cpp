@@ -223,6 +223,8 @@ void write_bus(const fs::path& folder, const Bus& bus, const Platform& platform)
 
 std::vector<std::string> suspicious(const Bus& bus) {
     std::vector<std::string> lines;
+    std::string fast_pair;
+    int fast_pairs = 0;
     const auto gbytes = [&](int from, int to) { return bus.mbytes_per_s[size_t(from)][size_t(to)] * 1e-3; };
     const auto from_to = [&](int from, int to) { return bus.node_name(from) + " to " + bus.node_name(to); };
     for (int i = 0; i < bus.nodes(); ++i)
@@ -237,9 +239,11 @@ std::vector<std::string> suspicious(const Bus& bus) {
             if (bus.latency_us[size_t(i)][size_t(j)] > 1000)
                 lines.push_back(from_to(i, j) + ": a latency of " +
                                 one_decimal(bus.latency_us[size_t(i)][size_t(j)] * 1e-3) + " ms");
-            if (peers && there > 1.5 * std::max(gbytes(i, 0), gbytes(0, j)))
-                lines.push_back(speed + " is faster than either has to the host: right only with NVLink");
+            if (peers && there > 1.5 * std::max(gbytes(i, 0), gbytes(0, j)) && fast_pairs++ == 0)
+                fast_pair = speed + " is faster than either has to the host: right only with NVLink";
         }
+    if (fast_pairs > 1) fast_pair += " (and " + std::to_string(fast_pairs - 1) + " pairs more)";
+    if (fast_pairs > 0) lines.push_back(fast_pair);  // one line, for where there is NVLink all have it
     for (int g = 0; g < bus.cudas; ++g)
         for (int other = 0; other < bus.cudas; ++other) {
             const int a = bus.gpu_node(g), b = bus.gpu_node(other);

@@ -148,6 +148,7 @@ damage() {  # WHAT, PATTERN: the damaged file is there; list and check say so; t
   cp "$gemm" damaged
   expect_error 1 "gemm_f32.here'.*$2" "${perfmodel[@]}" list
   expect "$1: list says how to mend it" grep -q '^hint: .*calibrate' err.txt
+  expect "$1: and lists the others" test "$(grep -cE '^gemm_f32 +damaged' out.txt) $(grep -cE '^linear_f32 .*current' out.txt)" = "1 1"
   local code=0; "${perfmodel[@]}" check >out.txt 2>err.txt || code=$?
   expect "$1: check finds it, with the command" test $code = 1 -a "$(grep -cE '^damaged +gemm_f32 .*tessera calibrate' out.txt)" = 1
   expect_ok "$program" "${small[@]}" --epochs 1 || true

@@ -192,6 +192,12 @@ TEST_F(MachineTest, SuspiciousRowsAreNamed) {
     EXPECT_TRUE(finds(fast, "more than any link carries"));
     peer.mbytes_per_s[1][2] = peer.mbytes_per_s[2][1] = 20000;
     EXPECT_TRUE(finds(peer, "right only with NVLink"));
+    Bus all_peers = make_bus("m", 2, 4, 12000);
+    for (int i = 1; i < all_peers.nodes(); ++i)
+        for (int j = 1; j < all_peers.nodes(); ++j)
+            if (i != j) all_peers.mbytes_per_s[size_t(i)][size_t(j)] = 450000;
+    ASSERT_EQ(suspicious(all_peers).size(), 1u) << "one line for all";
+    EXPECT_TRUE(finds(all_peers, "and 11 pairs more"));
     unequal.mbytes_per_s[0][1] = 3000;
     EXPECT_TRUE(finds(unequal, "where its equal CUDA 1 has 6.0 GB/s"));
 }
