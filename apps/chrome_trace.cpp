@@ -230,12 +230,16 @@ void ChromeWriter::memory() {
     }
 }
 
+// Marks in a row of their own: those of no row get one without a name in Perfetto.
 void ChromeWriter::steps() {
     const auto starts = step_starts(data_);
+    if (starts.empty() && data_.dropped == 0) return;
+    const int64_t row = next_row_++;
+    metadata("thread", workers_process, row, "steps", row);
     const auto mark = [&](double at_us, const std::string& name) {
-        event('i', workers_process, 10);
+        event('i', workers_process, row);
         time(",\"ts\":", ns(at_us));
-        *this << ",\"s\":\"g\",\"cat\":\"step\",\"name\":" << quoted(name) << ",\"args\":{";
+        *this << ",\"s\":\"t\",\"cat\":\"step\",\"name\":" << quoted(name) << ",\"args\":{";
         end_event();
     };
     if (data_.dropped > 0)
@@ -248,7 +252,7 @@ void ChromeWriter::write() {
     // No displayTimeUnit: ms is the default, and old versions of Perfetto took it for the unit of ts. What they don't
     // know stands behind the events, because they read no further.
     *this << "{\"traceEvents\":[";
-    processes(), workers(), links(), memory(), steps();
+    processes(), steps(), workers(), links(), memory();
     *this << "\n],\"otherData\":{\"producer\":\"tessera\",\"dropped\":" << data_.dropped << "}}\n";
     take_(out_);
 }

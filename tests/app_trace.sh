@@ -61,7 +61,10 @@ trace_flaws() {  # FILE
       if (ns(at) < counted[process, name]) flaw("a counter that goes back in time")
       counted[process, name] = ns(at)
     }
-    kind == "i" && of("s") !~ /^"[gpt]"$/ { flaw("an instant without scope") }
+    kind == "i" {  # of no row, it gets one without a name
+      if (row == "" || of("s") != "\"t\"") flaw("an instant of no row")
+      used_row[process SUBSEP row] = NR
+    }
     END {
       for (p in used_process) if (!said["\"process_name\"", p, ""]) { $0 = "process " p; flaw("no name") }
       for (r in used_row) if (!(("\"thread_name\"" SUBSEP r) in said)) { $0 = "row " r; flaw("no name") }
@@ -91,7 +94,7 @@ check_the_check() {  # FILE
     '0,/"ph":"X"/ s/"ph":"X"/"ph":"B"/' '0,/"ph":"X"/ s/"pid":[0-9]*,/"pid":9,/' '0,/"ph":"X"/ s/"tid":[0-9]*/"tid":77/'
     '0,/"ph":"C"/ s/"bytes":[0-9]*/"bytes":"many"/' '0,/"ph":"C"/ s/"ph":"C","pid":3,"ts":[0-9]*/"ph":"C","pid":3,"ts":9999999999/'
     '/"name":"thread_name"/ d' '/"name":"process_name"/ d' '0,/thread_name/ s/"args":{"name":"[^"]*"/"args":{"name":""/'
-    '0,/"s":"g"/ s/"s":"g"/"s":"x"/' '0,/"ph":"X"/ s/"name":"[^"]*"/"name":""/' '0,/thread_name/ { /thread_name/ p }' '$ d'
+    '0,/"s":"t"/ s/"s":"t"/"s":"g"/' '0,/"ph":"X"/ s/"name":"[^"]*"/"name":""/' '0,/thread_name/ { /thread_name/ p }' '$ d'
     '1 s/{/{"displayTimeUnit":"ns",/')
   for edit in "${edits[@]}"; do
     sed "$edit" "$1" >changed.json

@@ -152,6 +152,10 @@ TEST(ChromeTrace, StepsMemoryAndDropped) {
     EXPECT_DOUBLE_EQ(marks[1]["ts"], 100.2);
     EXPECT_EQ(marks[2]["name"], "step 1");
     EXPECT_DOUBLE_EQ(marks[2]["ts"], 320);
+    std::map<int, std::string> rows;
+    for (const Json& e : of_phase(events, "M"))
+        if (e["name"] == "thread_name") rows[e["tid"]] = e["args"]["name"];
+    for (const Json& mark : marks) EXPECT_EQ(rows[mark["tid"]], "steps");
     std::map<std::string, std::vector<int64_t>> memory;
     for (const Json& e : of_phase(events, "C"))
         if (e["args"].contains("bytes")) memory[e["name"]].push_back(e["args"]["bytes"]);
