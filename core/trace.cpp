@@ -65,7 +65,8 @@ void Trace::add_link(const LinkEvent& e) {
     ++next_link_;
 }
 
-// StarPU has no hook for a transfer, only counters per bus, which reading resets.
+// StarPU has no hook for a transfer, only counters per bus, which reading resets. They count when a transfer begins: a
+// sum takes at least the time that the link needs for it, behind what went before it.
 void Trace::sample_links(bool at_once) {
     constexpr double apart_us = 200;
     const double now = starpu_timing_now();
@@ -75,8 +76,14 @@ void Trace::sample_links(bool at_once) {
     for (int bus = 0; bus < starpu_bus_get_count(); ++bus) {
         starpu_profiling_bus_info info;
         if (starpu_bus_get_profiling_info(bus, &info) != 0 || info.transferred_bytes <= 0) continue;
-        add_link(
-            {last_sample_us_, now, starpu_bus_get_src(bus), starpu_bus_get_dst(bus), int64_t(info.transferred_bytes)});
+        const int from = starpu_bus_get_src(bus), to = starpu_bus_get_dst(bus);
+        const auto bytes = int64_t(info.transferred_bytes);
+        const double bytes_per_us = starpu_transfer_bandwidth(unsigned(from), unsigned(to));  // it says MB/s
+        double& busy_until = busy_until_us_[{from, to}];
+        const double start = std::max(last_sample_us_.load(), busy_until);
+        const double needs = bytes_per_us > 0 ? double(bytes) / bytes_per_us : 0;
+        busy_until = std::max(now, start + needs);
+        add_link({start, busy_until, from, to, bytes});
     }
     last_sample_us_ = now;
 }

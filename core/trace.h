@@ -61,8 +61,8 @@ class Trace {
     void task(const TaskEvent&);
     // What went over a link; as many are kept as tasks of a worker, for every link.
     void link(const LinkEvent&);
-    // Adds what has gone over each bus since the last sample as one event per pair of nodes; samples are at least 200
-    // us apart, unless the counters are wanted at once.
+    // Adds what has gone over each bus since the last sample as one event per pair of nodes, no faster than the bus was
+    // measured; samples are at least 200 us apart, unless the counters are wanted at once.
     void sample_links(bool at_once = false);
 
     std::vector<WorkerTotals> totals() const;
@@ -78,7 +78,8 @@ class Trace {
     mutable std::mutex mutex_;
     std::vector<LinkEvent> links_;  // a ring, too
     size_t link_capacity_, next_link_ = 0;
-    std::map<std::pair<int, int>, int64_t> link_bytes_;  // of all that ever went from one node to another
+    std::map<std::pair<int, int>, int64_t> link_bytes_;    // of all that ever went from one node to another
+    std::map<std::pair<int, int>, double> busy_until_us_;  // of links, by what was sampled
     std::atomic<double> last_sample_us_ = 0;
 };
 

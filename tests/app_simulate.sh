@@ -73,6 +73,12 @@ if expect_ok "${sirocco[@]}" -- "${small[@]}" --trace t.json --gantt t.svg --dag
   expect "d.dot is a graph" grep -q '^digraph' d.dot
   expect "the trace changes no time" test "$(step_of out.txt)" = "$(step_of first.txt)"
 fi
+if expect_ok "${sirocco[@]}" -- train mlp --data digits --hidden 2048,2048 --batch 1024 --steps 5 --trace big.json; then
+  expect_ok "$program" machine --machine sirocco
+  fastest=$(grep -E '^(RAM|CUDA)' out.txt | grep -oE '[0-9.]+ GB/s' | sort -g | tail -n 1)
+  highest=$(grep -oE '"GB/s":[0-9.]+' big.json | cut -d : -f 2 | sort -g | tail -n 1)
+  expect "no link carries more ($highest GB/s) than it was measured with ($fastest)" is_true "${highest:-0} > 0 && $highest < 1.01 * ${fastest% *}"
+fi
 
 # --- the machine that is here: measured, so that nothing is estimated ---
 expect_ok "$program" calibrate train mlp --data digits:320 --hidden 16 --batch 32 --quiet
