@@ -13,7 +13,8 @@ ScheduleSearch::ScheduleSearch(const ListScheduler& s, Placement start, const st
       stride_(tasks_ / snapshots + 1),
       seed_(seed),
       carries_(tasks_),
-      clock_(s.plan_, s.devices_) {
+      clock_(s.plan_, s.devices_),
+      after_first_(clock_) {
     for (size_t w = 0; w < allowed.size(); ++w)
         if (allowed[w]) workers_.push_back(int(w));
     std::vector<char> read_first(s.plan_.tiles.size()), seen(s.plan_.tiles.size());
@@ -134,6 +135,29 @@ bool ScheduleSearch::ends_within(double limit, size_t first) {
     return true;
 }
 
+// The same of the second step after the change, behind the first of which clock_ is left: tiles lie elsewhere then. A
+// first step that is much longer, whatever it moves for once, is not followed by a short one.
+bool ScheduleSearch::second_ends_within(double limit) {
+    constexpr double for_once = 1.1;
+    clock_ = now_.before[0];
+    if (!step_within(for_once * limit)) return false;
+    after_first_ = clock_;
+    if (!step_within(limit)) return false;
+    std::swap(clock_, after_first_);
+    return true;
+}
+
+// A step of next_ from where the clock is, unless it takes longer.
+bool ScheduleSearch::step_within(double limit) {
+    const Placement& p = next_.placement;
+    const double begin = clock_.end;
+    for (int t : p.order) {
+        s_.run(clock_, t, p.worker[size_t(t)]);
+        if (clock_.end - begin > limit) return false;
+    }
+    return true;
+}
+
 Placement ScheduleSearch::run(int tries, double warmest, double coldest) {
     // At first, of a step: schedules longer by so much are still taken now and then.
     constexpr double warmth = 0.0005;
@@ -147,8 +171,7 @@ Placement ScheduleSearch::run(int tries, double warmest, double coldest) {
         if (first == tasks_) continue;
         const double still = warmth * now_.placement.step_s * (warmest - (warmest - coldest) * double(i) / tries);
         const double limit = now_.placement.step_s - still * std::log(1 - uniform());
-        if (!carried_ && !ends_within(limit, first)) continue;
-        if (carried_) clock_ = now_.before[0], run_step();
+        if (carried_ ? !second_ends_within(limit) : !ends_within(limit, first)) continue;
         time_step();  // near enough, one step after the change; what may be the best is timed in full
         if (next_.placement.step_s < best.step_s) time_in_full();
         if (next_.placement.step_s >= limit) continue;

@@ -71,6 +71,8 @@ class ScheduleSearch {
     void time_step();
     void time_in_full();
     bool ends_within(double limit, size_t first);
+    bool second_ends_within(double limit);
+    bool step_within(double limit);
 
     const ListScheduler& s_;
     const size_t tasks_, stride_;
@@ -80,7 +82,7 @@ class ScheduleSearch {
     std::vector<bool> carries_;  // of tasks: writes what the next step reads before it is written
     bool carried_ = false;       // the change moves such a task
     Known now_, next_;
-    ListScheduler::Clock clock_;
+    ListScheduler::Clock clock_, after_first_;
 };
 
 }  // namespace tessera
