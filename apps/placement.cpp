@@ -101,30 +101,25 @@ void place(Plan& plan, const Runtime& runtime, const Machine& machine, bool orde
     const ListScheduler sent_on = list_scheduler(runtime, plan, machine, ordered, true);
     const ListScheduler* const schedulers[] = {&waiting, &sent_on};
     // Which of the two is nearer to what happens, and which of schedules that are about equal is faster in fact,
-    // estimates cannot tell.
-    constexpr size_t kept_of_each = 2;
+    // estimates cannot tell: all are tried.
     std::vector<Placement> found[2];
     in_threads(2, [&](int64_t i) { found[i] = schedulers[i]->search(tries); });
-    for (size_t i = 0; i < 2; ++i) {
-        size_t kept = 0;
-        for (size_t c = 0; c < found[i].size() && kept < kept_of_each; ++c) {
-            const Placement& p = found[i][c];
+    for (size_t i = 0; i < 2; ++i)
+        for (auto p = found[i].begin(); p != found[i].end(); ++p) {
             const auto same = [&](const Placement& other) {
-                return p.worker == other.worker && p.order == other.order;
+                return p->worker == other.worker && p->order == other.order;
             };
-            if (std::any_of(found[i].begin(), found[i].begin() + std::ptrdiff_t(c), same)) continue;
-            ++kept;
+            if (std::any_of(found[i].begin(), p, same)) continue;
             TaskSchedule& schedule = plan.schedules.emplace_back();
-            schedule.step_s = p.step_s;
-            for (const Placement::Time& t : schedulers[i]->times(p))
+            schedule.step_s = p->step_s;
+            for (const Placement::Time& t : schedulers[i]->times(*p))
                 schedule.tasks.push_back({.starts_s = t.start_s, .takes_s = t.takes_s});
-            for (size_t k = 0; k < p.order.size(); ++k) {
-                const size_t t = size_t(p.order[k]);
+            for (size_t k = 0; k < p->order.size(); ++k) {
+                const size_t t = size_t(p->order[k]);
                 schedule.tasks[t].turn = int(k);
-                schedule.tasks[t].place = int(workers[size_t(p.worker[t])].node);
+                schedule.tasks[t].place = int(workers[size_t(p->worker[t])].node);
             }
         }
-    }
 }
 
 }  // namespace tessera

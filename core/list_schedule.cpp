@@ -239,10 +239,11 @@ std::vector<Placement> ListScheduler::search(int tries, uint64_t seed) const {
         chains.push_back({best[size_t(std::find(sets.begin(), sets.end(), among) - sets.begin())], among});
     }
     for (size_t c = 0, once = chains.size(); c < once; ++c) chains.push_back(Chain(chains[c]));
+    // In the first half, the worse half goes on from where the better half is; then each goes its own way.
     constexpr int rounds = 8;
     for (int round = 0; round < rounds; ++round) {
-        for (size_t c = chains.size() / 2; c < chains.size() && round > 0; ++c)
-            chains[c] = chains[c - chains.size() / 2];
+        const size_t half = chains.size() / 2;
+        for (size_t c = half; c < 2 * half && 0 < round && round <= rounds / 2; ++c) chains[c] = chains[c - half];
         in_threads(int64_t(chains.size()), [&](int64_t c) {
             auto& [placement, among] = chains[size_t(c)];
             const uint64_t own = mix64(seed + mix64(uint64_t(c) + chains.size() * uint64_t(round)));
