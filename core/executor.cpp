@@ -199,8 +199,6 @@ void Executor::submit_task(Loaded& l, size_t index, const starpu_data_handle_t* 
     task->cl_arg = args;
     task->cl_arg_size = bytes;
     task->cl_arg_free = 1;
-    // The modular policies, while they calibrate, ask can_execute() of one implementation and run another.
-    if (run_.cuda_first && p.codelet->cuda_funcs[0]) task->where = STARPU_CUDA;
     task->callback_func = task_finished;
     task->callback_arg = &unfinished;
     if (TaskHint& hint = unfinished.schedule->hints[index]; hint.node >= 0) hint.attach_to(task);

@@ -34,7 +34,7 @@ mkdir swap
 train 1 "little host memory" --host-memory 3M --swap swap --streams 1
 train 2 "little memory anywhere" --host-memory 6M --gpu-memory 6M --swap swap --streams 1
 for policy in dmdas dmdar lws eager; do STARPU_SCHED=$policy STARPU_NCPU=1 train 2 "$policy, with a core"; done
-for run in "0 dmdas" "1 eager" "1 dmdas" "1 ws" "1 random" "1 list" "1 lws" "1 modular-dmdap"; do  # cores round otherwise
+for run in "0 dmdas" "1 eager" "1 dmdas" "1 ws" "1 random" "1 list" "1 lws"; do  # cores round otherwise
   read -r cores policy <<<"$run"
   expect_ok env TESSERA_CACHE="$scratch/without-models.$cores.$policy" STARPU_NCPU="$cores" STARPU_SCHED="$policy" $(on_gpus 2 "${small[@]}") --deterministic --metrics bits.jsonl &&
     losses bits.jsonl >"bits.$cores.$policy"
