@@ -30,7 +30,6 @@ ListScheduler::ListScheduler(const Plan& plan, std::vector<std::vector<double>> 
         fastest.push_back(least);
     }
     ranks_ = upward_ranks(plan, fastest, ordered);
-    families_ = task_families(plan);
     first_use_.push_back(0);
     for (const TaskSpec& task : plan.tasks) {
         for (const TileUse& u : task.tiles)
@@ -240,6 +239,7 @@ std::vector<Placement> ListScheduler::search(int tries, uint64_t seed) const {
     }
     for (size_t c = 0, once = chains.size(); c < once; ++c) chains.push_back(Chain(chains[c]));
     // In the first half, the worse half goes on from where the better half is; then each goes its own way.
+    const auto families = task_families(plan_);
     constexpr int rounds = 8;
     for (int round = 0; round < rounds; ++round) {
         const size_t half = chains.size() / 2;
@@ -247,7 +247,7 @@ std::vector<Placement> ListScheduler::search(int tries, uint64_t seed) const {
         in_threads(int64_t(chains.size()), [&](int64_t c) {
             auto& [placement, among] = chains[size_t(c)];
             const uint64_t own = mix64(seed + mix64(uint64_t(c) + chains.size() * uint64_t(round)));
-            placement = ScheduleSearch(*this, std::move(placement), among, own)
+            placement = ScheduleSearch(*this, std::move(placement), among, families, own)
                             .run((tries - done) / rounds, 1 - double(round) / rounds, 1 - double(round + 1) / rounds);
         });
         std::stable_sort(chains.begin(), chains.end(),

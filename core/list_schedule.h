@@ -94,7 +94,6 @@ class ListScheduler {
     std::vector<Use> uses_;  // task after task
     std::vector<size_t> first_use_;
     std::vector<double> ranks_;
-    std::vector<std::vector<int>> families_;
 };
 
 }  // namespace tessera

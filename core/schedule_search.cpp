@@ -7,8 +7,10 @@
 
 namespace tessera {
 
-ScheduleSearch::ScheduleSearch(const ListScheduler& s, Placement start, const std::vector<bool>& allowed, uint64_t seed)
+ScheduleSearch::ScheduleSearch(const ListScheduler& s, Placement start, const std::vector<bool>& allowed,
+                               const std::vector<std::vector<int>>& families, uint64_t seed)
     : s_(s),
+      families_(families),
       tasks_(start.worker.size()),
       stride_(tasks_ / snapshots + 1),
       seed_(seed),
@@ -40,8 +42,8 @@ size_t ScheduleSearch::move() {
     next_.placement = now_.placement, next_.rank = now_.rank, carried_ = false;
     const size_t kind = pick(20);
     if (kind >= 11) {
-        const size_t first = pick(s_.families_.size());
-        return move_families(first, std::min(s_.families_.size(), first + (size_t(1) << pick(widest_families))));
+        const size_t first = pick(families_.size());
+        return move_families(first, std::min(families_.size(), first + (size_t(1) << pick(widest_families))));
     }
     // Neighbours in the plan are often one branch of the network.
     const size_t first = pick(tasks_), end = std::min(tasks_, first + (size_t(1) << pick(widest)));
@@ -72,7 +74,7 @@ size_t ScheduleSearch::move_tasks(size_t first, size_t end) {
 }
 
 size_t ScheduleSearch::move_families(size_t first, size_t end) {
-    const auto& all = s_.families_;
+    const auto& all = families_;
     const int to =
         place_near(pick(2) ? s_.before_[size_t(all[first].front())] : s_.after_[size_t(all[end - 1].front())]);
     size_t changed = tasks_;

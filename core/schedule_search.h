@@ -44,7 +44,8 @@ struct ListScheduler::Clock {
 class ScheduleSearch {
  public:
     // Moves tasks to the `allowed` ones of all workers only.
-    ScheduleSearch(const ListScheduler&, Placement start, const std::vector<bool>& allowed, uint64_t seed);
+    ScheduleSearch(const ListScheduler&, Placement start, const std::vector<bool>& allowed,
+                   const std::vector<std::vector<int>>& families, uint64_t seed);
     // The best schedule seen, which may be the first. Warmth falls from the first part of the highest to the last.
     Placement run(int tries, double warmest = 1, double coldest = 0);
 
@@ -75,6 +76,7 @@ class ScheduleSearch {
     bool step_within(double limit);
 
     const ListScheduler& s_;
+    const std::vector<std::vector<int>>& families_;
     const size_t tasks_, stride_;
     const uint64_t seed_;
     std::vector<int> workers_;  // that tasks may move to
