@@ -199,6 +199,10 @@ void Executor::submit_task(Loaded& l, size_t index, const starpu_data_handle_t* 
     task->cl_arg = args;
     task->cl_arg_size = bytes;
     task->cl_arg_free = 1;
+    // StarPU's modular policies, while they calibrate, give tasks to workers without asking can_execute(): 'where' is
+    // asked again by the worker. Its second kind, of which no body exists, is there because StarPU prefetches a task
+    // each time that it is pushed if 'where' is one kind only, and stops at the second.
+    if (run_.cuda_first && p.codelet->cuda_funcs[0]) task->where = STARPU_CUDA | STARPU_OPENCL;
     task->callback_func = task_finished;
     task->callback_arg = &unfinished;
     if (TaskHint& hint = unfinished.schedule->hints[index]; hint.node >= 0) hint.attach_to(task);

@@ -262,6 +262,12 @@ Runtime::Runtime(const RuntimeOptions& options) : config_(read_config(environ)),
         throw Error("no worker: this machine has nothing that StarPU may run tasks on",
                     "look at STARPU_NCPU and STARPU_NCUDA");
     }
+    // It gives a GPU what StarPU's own example programs call a product, and all else to cores, or to nobody.
+    if (policy() == "modular-gemm" && cpu_workers() > 0 && cuda_workers() > 0) {
+        starpu_shutdown();
+        throw UsageError("STARPU_SCHED='modular-gemm' gives GPUs nothing of Tessera while there are cores",
+                         "set STARPU_NCPU=0, or choose another policy");
+    }
 #ifdef STARPU_USE_CUDA
     if (starpu_cuda_worker_get_count() > 0) starpu_cublas_init();
 #endif

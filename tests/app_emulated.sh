@@ -34,7 +34,7 @@ mkdir swap
 train 1 "little host memory" --host-memory 3M --swap swap --streams 1
 train 2 "little memory anywhere" --host-memory 6M --gpu-memory 6M --swap swap --streams 1
 for policy in dmdas dmdar lws eager; do STARPU_SCHED=$policy STARPU_NCPU=1 train 2 "$policy, with a core"; done
-for run in "0 dmdas" "1 eager" "1 dmdas" "1 ws" "1 random" "1 list" "1 lws"; do  # cores round otherwise
+for run in "0 dmdas" "1 eager" "1 dmdas" "1 ws" "1 random" "1 list" "1 lws" "1 modular-dmdap"; do  # cores round otherwise
   read -r cores policy <<<"$run"
   expect_ok env TESSERA_CACHE="$scratch/without-models.$cores.$policy" STARPU_NCPU="$cores" STARPU_SCHED="$policy" $(on_gpus 2 "${small[@]}") --deterministic --metrics bits.jsonl &&
     losses bits.jsonl >"bits.$cores.$policy"
@@ -82,5 +82,7 @@ expect_ok env EMULATED_GPU_TAKEN_MIB=800 $(on_gpus 1 "${product[@]}")
 expect_error 1 'GPU 0 does not give the [0-9]+ bytes' env EMULATED_GPU_MIB=256 EMULATED_GPU_TAKEN_LATER_MIB=256 $(on_gpus 1 "${product[@]}")
 expect_ok env EMULATED_GPU_MIB=256 EMULATED_GPU_TAKEN_LATER_MIB=220 $(on_gpus 1 "${product[@]}")  # one piece of memory is enough
 expect_error 1 'memory limit of [0-9]+ bytes is too small.*on their way' $(on_gpus 1 "${small[@]}" --host-memory 1M --swap swap)
+expect_error 2 'modular-gemm.* gives GPUs nothing' env STARPU_SCHED=modular-gemm STARPU_NCPU=1 $(on_gpus 1 "${small[@]}")
+expect_ok env STARPU_SCHED=modular-gemm STARPU_NCPU=0 $(on_gpus 1 "${product[@]}")
 expect_error 1 'no worker' $(on_gpus 0 "${small[@]}")
 finish
