@@ -16,8 +16,9 @@ namespace tessera {
 namespace {
 
 // Between two tasks on a GPU: StarPU's own work and the launch, and what it does for each tile. Simulated ones take so
-// long; on a GPU it is to be measured. The same for what a transfer takes beyond the link's latency.
-constexpr double gpu_gap_s = 3.1e-6, gpu_gap_per_tile_s = 1e-6, transfer_gap_s = 8e-6;
+// long; on a GPU it is to be measured. The same for what a transfer takes beyond the link's latency, and for what it
+// takes of the time of the GPU's thread, which starts it and launches the tasks.
+constexpr double gpu_gap_s = 3.1e-6, gpu_gap_per_tile_s = 1e-6, transfer_gap_s = 8e-6, gpu_fetch_s = 10e-6;
 
 // Kinds: the cores, and every GPU.
 Devices devices_of_workers(const std::vector<WorkerInfo>& workers, const Machine& machine) {
@@ -39,6 +40,8 @@ Devices devices_of_workers(const std::vector<WorkerInfo>& workers, const Machine
         }
     }
     d.link_bytes_per_s = links.bytes_per_s;
+    for (unsigned n = 0; n < nodes; ++n)
+        d.fetch_s.push_back(starpu_node_get_kind(n) == STARPU_CUDA_RAM ? gpu_fetch_s : 0);
     return d;
 }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 #include <queue>
 #include <set>
 
@@ -41,29 +40,24 @@ ListScheduler::ListScheduler(const Plan& plan, std::vector<std::vector<double>> 
 
 bool ListScheduler::runs_on(int worker, int task) const { return std::isfinite(seconds(task, worker)); }
 
+// Higher ranks first, the earlier of equals, none before what it waits for.
 std::vector<int> ListScheduler::order_by(const std::vector<double>& rank) const {
-    std::vector<int> order(rank.size());
-    std::iota(order.begin(), order.end(), 0);
-    order_rest_by(rank, order, 0);
-    return order;
-}
-
-// Tasks from a place of the order on: higher ranks first, the earlier of equals, none before what it waits for.
-void ListScheduler::order_rest_by(const std::vector<double>& rank, std::vector<int>& order, size_t from) const {
     using Entry = std::pair<double, int>;
-    std::vector<int> waits(order.size());
+    std::vector<int> order;
+    std::vector<size_t> waits;
     std::priority_queue<Entry> free;
-    for (size_t i = from; i < order.size(); ++i)
-        for (int a : after_[size_t(order[i])]) ++waits[size_t(a)];
-    for (size_t i = from; i < order.size(); ++i)
-        if (waits[size_t(order[i])] == 0) free.emplace(rank[size_t(order[i])], -order[i]);
+    for (size_t t = 0; t < rank.size(); ++t) {
+        waits.push_back(before_[t].size());
+        if (waits[t] == 0) free.emplace(rank[t], -int(t));
+    }
     while (!free.empty()) {
         const int t = -free.top().second;
         free.pop();
-        order[from++] = t;
+        order.push_back(t);
         for (int a : after_[size_t(t)])
             if (--waits[size_t(a)] == 0) free.emplace(rank[size_t(a)], -a);
     }
+    return order;
 }
 
 double ListScheduler::ready(const Clock& c, int task) const {
@@ -97,8 +91,8 @@ double ListScheduler::start_of(const Clock& c, int from, int to, double earliest
 
 double ListScheduler::finish(const Clock& c, int task, int worker, double reluctance) const {
     const int to = devices_.memory[size_t(worker)];
-    const double from_here = ready(c, task);
-    double data = from_here, moved = 0, arrived = 0;  // its tiles come one after the other
+    const double from_here = ready(c, task), each = devices_.fetching(to);
+    double data = from_here, moved = 0, arrived = 0, fetching = 0;  // its tiles come one after the other
     for (const Use& u : uses(task)) {
         if (!u.reads || c.valid(u.tile)[to] != never) continue;
         const int from = source_of(c, u, to);
@@ -106,15 +100,15 @@ double ListScheduler::finish(const Clock& c, int task, int worker, double reluct
         const double earliest = devices_.sent_on ? c.valid(u.tile)[from] : from_here;
         arrived = start_of(c, from, to, std::max(arrived, earliest)) + takes;
         data = std::max(data, arrived);
-        moved += takes;
+        moved += takes, fetching += each;
     }
-    return std::max(c.worker[size_t(worker)], data) + seconds(task, worker) + (reluctance - 1) * moved;
+    return std::max(c.worker[size_t(worker)] + fetching, data) + seconds(task, worker) + (reluctance - 1) * moved;
 }
 
 double ListScheduler::run(Clock& c, int task, int worker) const {
     const int to = devices_.memory[size_t(worker)];
     const double from_here = ready(c, task);
-    double data = from_here;
+    double data = from_here, fetching = 0;
     for (const Use& u : uses(task)) {
         if (!u.reads) continue;
         double& here = c.valid(u.tile)[to];
@@ -122,6 +116,7 @@ double ListScheduler::run(Clock& c, int task, int worker) const {
             const int from = source_of(c, u, to);
             const double start = start_of(c, from, to, devices_.sent_on ? c.valid(u.tile)[from] : from_here);
             here = c.receiving[size_t(to)] = c.sending[size_t(from)] = start + devices_.transfer_s(from, to, u.bytes);
+            fetching += devices_.fetching(to);
             if (!devices_.links.empty())  // others may use what this transfer leaves of a link
                 for (int l : devices_.links[size_t(from)][size_t(to)])
                     c.link[size_t(l)] = start + double(u.bytes) / devices_.link_bytes_per_s[size_t(l)];
@@ -129,7 +124,7 @@ double ListScheduler::run(Clock& c, int task, int worker) const {
         data = std::max(data, here);
     }
     double& free = c.worker[size_t(worker)];
-    const double start = std::max(free, data);
+    const double start = std::max(free + fetching, data);
     free = start + seconds(task, worker);
     c.end = std::max(c.end, free);
     for (const Use& u : uses(task)) {
@@ -237,7 +232,9 @@ std::vector<Placement> ListScheduler::search(int tries, uint64_t seed) const {
         const auto among = workers_in(1, count);
         chains.push_back({best[size_t(std::find(sets.begin(), sets.end(), among) - sets.begin())], among});
     }
-    for (size_t c = 0, once = chains.size(); c < once; ++c) chains.push_back(Chain(chains[c]));
+    constexpr size_t least_chains = 4;
+    const size_t once = chains.size(), copies = std::max<size_t>(2, (least_chains + once - 1) / once);
+    for (size_t c = 0; c < once * (copies - 1); ++c) chains.push_back(Chain(chains[c]));
     // In the first half, the worse half goes on from where the better half is; then each goes its own way.
     const auto families = task_families(plan_);
     constexpr int rounds = 8;

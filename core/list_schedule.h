@@ -18,8 +18,10 @@ struct Devices {
     std::vector<std::vector<double>> latency_s, bytes_per_s;  // [from][to] memory
     std::vector<std::vector<std::vector<int>>> links = {};    // [from][to]: rows of the next; empty: none is shared
     std::vector<double> link_bytes_per_s = {};
-    bool sent_on = false;  // a tile goes when it is written; else when its reader waits for nothing else
+    std::vector<double> fetch_s = {};  // of every memory: of its worker's own time, for each tile that comes; or empty
+    bool sent_on = false;              // a tile goes when it is written; else when its reader waits for nothing else
     int workers() const { return int(kind.size()); }
+    double fetching(int memory) const { return fetch_s.empty() ? 0 : fetch_s[size_t(memory)]; }
     int memories() const { return int(latency_s.size()); }
     double transfer_s(int from, int to, int64_t bytes) const {
         return latency_s[size_t(from)][size_t(to)] + double(bytes) / bytes_per_s[size_t(from)][size_t(to)];
@@ -52,9 +54,9 @@ class ListScheduler {
 
     // Greedy choices on all, one, two ... devices, then simulated annealing (Kirkpatrick, Gelatt, Vecchi 1983,
     // Science 220) over the places of families and of neighbouring tasks, and over the order: `tries` changes of the
-    // best of them and of the best on half, a quarter ... of the devices, each twice, in a thread each. At times the
-    // worse half of these chains goes on from where the better half is (Aldous, Vazirani 1994, FOCS). What they have
-    // found, the best first: it is never worse than greedy({}) or than the best single device with the host.
+    // best of them and of the best on half, a quarter ... of the devices, each twice or more, in a thread each. At
+    // times the worse half of these chains goes on from where the better half is (Aldous, Vazirani 1994, FOCS). What
+    // they have found, the best first: it is never worse than greedy({}) or than the best single device with the host.
     std::vector<Placement> search(int tries, uint64_t seed = 1) const;
 
     // Tasks by their longest path to the end, none before what it waits for.
@@ -77,7 +79,6 @@ class ListScheduler {
     }
     double seconds(int task, int worker) const { return times_[size_t(devices_.kind[size_t(worker)])][size_t(task)]; }
     std::vector<int> order_by(const std::vector<double>& rank) const;
-    void order_rest_by(const std::vector<double>& rank, std::vector<int>& order, size_t from) const;
     bool runs_on(int worker, int task) const;
     double ready(const Clock&, int task) const;
     int source_of(const Clock&, const Use&, int to) const;

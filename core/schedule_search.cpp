@@ -15,6 +15,8 @@ ScheduleSearch::ScheduleSearch(const ListScheduler& s, Placement start, const st
       stride_(tasks_ / snapshots + 1),
       seed_(seed),
       carries_(tasks_),
+      path_(tasks_),
+      waits_(tasks_),
       clock_(s.plan_, s.devices_),
       after_first_(clock_) {
     for (size_t w = 0; w < allowed.size(); ++w)
@@ -28,6 +30,13 @@ ScheduleSearch::ScheduleSearch(const ListScheduler& s, Placement start, const st
     for (size_t t = 0; t < tasks_; ++t)
         for (const auto& u : s.uses(int(t)))
             if (u.writes && read_first[size_t(u.tile)]) carries_[t] = true;
+    for (size_t t = tasks_; t-- > 0;) {  // a task comes behind those that it waits for in the plan, too
+        double least = never, behind = 0;
+        for (int w = 0; w < s.devices_.workers(); ++w)
+            if (s.runs_on(w, int(t))) least = std::min(least, s.seconds(int(t), w));
+        for (const int a : s.after_[t]) behind = std::max(behind, path_[size_t(a)]);
+        path_[t] = least + behind;
+    }
     now_.placement = std::move(start);
     now_.rank.resize(tasks_), now_.position.resize(tasks_);
     for (size_t i = 0; i < tasks_; ++i) now_.rank[size_t(now_.placement.order[i])] = double(tasks_ - i);
@@ -39,7 +48,7 @@ double ScheduleSearch::uniform() { return double(random_uniform(seed_, 3, draw_+
 // Makes next_ of now_; the first position in the order that it changes, or the number of tasks.
 size_t ScheduleSearch::move() {
     constexpr size_t widest = 9, widest_families = 4;  // moves take up to 2^8 tasks, 2^3 families
-    next_.placement = now_.placement, next_.rank = now_.rank, carried_ = false;
+    next_.placement = now_.placement, next_.rank = now_.rank, carrying_.clear();
     const size_t kind = pick(20);
     if (kind >= 11) {
         const size_t first = pick(families_.size());
@@ -51,8 +60,6 @@ size_t ScheduleSearch::move() {
 }
 
 size_t ScheduleSearch::move_order(size_t first, size_t end) {
-    const Placement& now = now_.placement;
-    Placement& next = next_.placement;
     const double by = (uniform() - 0.5) * double(tasks_) / 4;
     size_t same = tasks_;  // of the order: these tasks come as before at least until they could come earlier
     for (size_t t = first; t < end; ++t) {
@@ -62,8 +69,49 @@ size_t ScheduleSearch::move_order(size_t first, size_t end) {
             for (int b : s_.before_[t]) place = std::max(place, now_.position[size_t(b)] + 1);
         same = std::min(same, place);
     }
-    s_.order_rest_by(next_.rank, next.order, same);
-    return size_t(std::mismatch(now.order.begin(), now.order.end(), next.order.begin()).first - now.order.begin());
+    return reorder(same, first, end);
+}
+
+// next_'s order by its ranks, from a place on before which it is now_'s, and now_'s again as soon as the tasks whose
+// ranks differ (`first` to `end`) have come and as many others have gone before as before. The first position that
+// differs, or the number of tasks.
+size_t ScheduleSearch::reorder(size_t from, size_t first, size_t end) {
+    const auto& was = now_.placement.order;
+    const auto& position = now_.position;
+    auto& order = next_.placement.order;
+    const auto waits_for = [&](int t) {
+        const auto& all = s_.before_[size_t(t)];
+        return int(std::count_if(all.begin(), all.end(), [&](int b) { return position[size_t(b)] >= from; }));
+    };
+    free_.clear();
+    for (size_t i = from; i < tasks_; ++i) {
+        int& waits = waits_[size_t(was[i])];
+        waits = waits_for(was[i]);
+        if (waits == 0) free_.emplace_back(next_.rank[size_t(was[i])], -was[i]);
+    }
+    std::make_heap(free_.begin(), free_.end());
+    size_t to_come = 0, ahead = 0;  // of those whose ranks differ; of those that come earlier than they did
+    for (size_t t = first; t < end; ++t) to_come += position[t] >= from;
+    size_t changed = tasks_;
+    for (size_t i = from; i < tasks_ && (to_come > 0 || ahead > 0); ++i) {
+        std::pop_heap(free_.begin(), free_.end());
+        const int t = -free_.back().second;
+        free_.pop_back();
+        order[i] = t;
+        waits_[size_t(t)] = -1;  // has come
+        to_come -= first <= size_t(t) && size_t(t) < end;
+        if (t != was[i]) {
+            changed = std::min(changed, i);
+            ahead += position[size_t(t)] > i;
+            ahead -= waits_[size_t(was[i])] < 0;
+        }
+        for (const int a : s_.after_[size_t(t)])
+            if (--waits_[size_t(a)] == 0) {
+                free_.emplace_back(next_.rank[size_t(a)], -a);
+                std::push_heap(free_.begin(), free_.end());
+            }
+    }
+    return changed;
 }
 
 size_t ScheduleSearch::move_tasks(size_t first, size_t end) {
@@ -94,7 +142,7 @@ size_t ScheduleSearch::give(int task, int worker) {
     const size_t t = size_t(task);
     if (now_.placement.worker[t] == worker || !s_.runs_on(worker, task)) return tasks_;
     next_.placement.worker[t] = worker;
-    carried_ = carried_ || carries_[t];
+    if (carries_[t]) carrying_.push_back(task);
     return now_.position[t];
 }
 
@@ -127,37 +175,45 @@ void ScheduleSearch::time_in_full() {
 
 // Whether a step of next_, as if it followed one of now_, from which it differs at `first`, takes no longer.
 bool ScheduleSearch::ends_within(double limit, size_t first) {
-    const Placement& p = next_.placement;
     const size_t from = first / stride_;
     clock_ = now_.before[from];
-    for (size_t i = from * stride_; i < tasks_; ++i) {
-        s_.run(clock_, p.order[i], p.worker[size_t(p.order[i])]);
-        if (clock_.end - now_.begin > limit) return false;
-    }
-    return true;
+    return rest_within(limit, from * stride_, now_.begin);
 }
 
-// The same of the second step after the change, behind the first of which clock_ is left: tiles lie elsewhere then. A
-// first step that is much longer, whatever it moves for once, is not followed by a short one.
-bool ScheduleSearch::second_ends_within(double limit) {
-    constexpr double for_once = 1.1;
+// The same of the second step after the change, behind the first of which clock_ is left: tiles lie elsewhere then.
+// Most that take longer are found by one step, as if tiles had been there before.
+bool ScheduleSearch::second_ends_within(double limit, size_t first) {
     clock_ = now_.before[0];
-    if (!step_within(for_once * limit)) return false;
+    for (const int t : carrying_)
+        for (const auto& u : s_.uses(t))
+            if (u.writes) clock_.move(u.tile, s_.devices_.memory[size_t(next_.placement.worker[size_t(t)])]);
+    if (!rest_within(limit, 0, now_.begin)) return false;
+    if (!ends_within(never, first)) return false;
     after_first_ = clock_;
-    if (!step_within(limit)) return false;
+    if (!rest_within(limit, 0, clock_.end)) return false;
     std::swap(clock_, after_first_);
     return true;
 }
 
-// A step of next_ from where the clock is, unless it takes longer.
-bool ScheduleSearch::step_within(double limit) {
+// Runs a step of next_, which began at `begin`, from a position in its order to its end, unless it takes longer. Each
+// worker still has all of its tasks to come, and each task the longest path behind it.
+bool ScheduleSearch::rest_within(double limit, size_t from, double begin) {
+    constexpr double rounding = 1 + 1e-9;
     const Placement& p = next_.placement;
-    const double begin = clock_.end;
-    for (int t : p.order) {
-        s_.run(clock_, t, p.worker[size_t(t)]);
-        if (clock_.end - begin > limit) return false;
+    const double last = begin + limit, surely = begin + limit * rounding;
+    to_come_.assign(clock_.worker.size(), 0);
+    for (size_t i = from; i < tasks_; ++i) {
+        const int t = p.order[i], w = p.worker[size_t(t)];
+        to_come_[size_t(w)] += s_.seconds(t, w);
     }
-    return true;
+    for (size_t i = from; i < tasks_; ++i) {
+        const int t = p.order[i], w = p.worker[size_t(t)];
+        const double start = s_.run(clock_, t, w);
+        double& to_come = to_come_[size_t(w)];
+        if (std::max(start + to_come, start + path_[size_t(t)]) > surely) return false;
+        to_come -= s_.seconds(t, w);
+    }
+    return clock_.end <= last;
 }
 
 Placement ScheduleSearch::run(int tries, double warmest, double coldest) {
@@ -169,11 +225,12 @@ Placement ScheduleSearch::run(int tries, double warmest, double coldest) {
     now_ = next_;
     Placement best = now_.placement;
     for (int i = 0; i < tries; ++i) {
-        const size_t first = move();
+        size_t first = tasks_;
+        for (int draws = 0; first == tasks_ && draws < 16; ++draws) first = move();
         if (first == tasks_) continue;
         const double still = warmth * now_.placement.step_s * (warmest - (warmest - coldest) * double(i) / tries);
         const double limit = now_.placement.step_s - still * std::log(1 - uniform());
-        if (carried_ ? !second_ends_within(limit) : !ends_within(limit, first)) continue;
+        if (!carrying_.empty() ? !second_ends_within(limit, first) : !ends_within(limit, first)) continue;
         time_step();  // near enough, one step after the change; what may be the best is timed in full
         if (next_.placement.step_s < best.step_s) time_in_full();
         if (next_.placement.step_s >= limit) continue;

@@ -2,7 +2,10 @@
 // neighbouring tasks and their order. What most changes cost is told from the middle of one step; what may be taken is
 // timed in full.
 #pragma once
+#include <algorithm>
 #include <limits>
+#include <utility>
+#include <vector>
 
 #include "core/list_schedule.h"
 
@@ -33,6 +36,12 @@ struct ListScheduler::Clock {
     double written_until(int tile) const { return of(tile)[1]; }
     const double* valid(int tile) const { return of(tile) + 2; }
     size_t memories() const { return memories_; }
+    void move(int tile, int to) {
+        double* all = valid(tile);
+        const double since = *std::min_element(all, all + memories_);
+        std::fill(all, all + memories_, never);
+        all[to] = since;
+    }
 
  private:
     double* of(int tile) { return tiles_.data() + size_t(tile) * (2 + memories_); }
@@ -64,6 +73,7 @@ class ScheduleSearch {
     double uniform();
     size_t move();
     size_t move_order(size_t first, size_t end);
+    size_t reorder(size_t from, size_t first, size_t end);
     size_t move_tasks(size_t first, size_t end);
     size_t move_families(size_t first, size_t end);
     int place_near(const std::vector<int>& neighbours);
@@ -72,8 +82,8 @@ class ScheduleSearch {
     void time_step();
     void time_in_full();
     bool ends_within(double limit, size_t first);
-    bool second_ends_within(double limit);
-    bool step_within(double limit);
+    bool second_ends_within(double limit, size_t first);
+    bool rest_within(double limit, size_t from, double begin);
 
     const ListScheduler& s_;
     const std::vector<std::vector<int>>& families_;
@@ -82,9 +92,13 @@ class ScheduleSearch {
     std::vector<int> workers_;  // that tasks may move to
     uint64_t draw_ = 0;
     std::vector<bool> carries_;  // of tasks: writes what the next step reads before it is written
-    bool carried_ = false;       // the change moves such a task
+    std::vector<double> path_;   // of tasks: seconds of the longest path from its start to the step's end
+    std::vector<int> carrying_;  // such tasks that the change moves
+    std::vector<int> waits_;     // of tasks, in reorder(): how many have to come before
+    std::vector<std::pair<double, int>> free_;
     Known now_, next_;
     ListScheduler::Clock clock_, after_first_;
+    std::vector<double> to_come_;  // seconds of each worker's tasks that are left of a step
 };
 
 }  // namespace tessera

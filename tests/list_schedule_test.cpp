@@ -127,7 +127,9 @@ TEST(ListSchedule, IsFeasibleAndWithinTheBounds) {
         const Plan p = random_plan(draw, tasks);
         std::vector<std::vector<double>> times(1);
         for (int t = 0; t < tasks; ++t) times[0].push_back(draw.real(0.1, 2));
-        const ListScheduler s(p, times, gpus(workers, draw.real(0, 1)), false);
+        Devices d = gpus(workers, draw.real(0, 1));
+        if (round % 2) d.fetch_s.assign(size_t(workers + 1), draw.real(0, 0.5));
+        const ListScheduler s(p, times, d, false);
         const Placement greedy = s.greedy({}), best = s.search(400).front();
         const auto before = dependencies(p, false);
         double sum = 0;
@@ -172,6 +174,21 @@ TEST(ListSchedule, TilesGoWhenTheirReaderIsReadyOrWhenTheyAreWritten) {
     };
     expect_close(second_reads(false), 4 + 2 + 2);
     expect_close(second_reads(true), 4 + 2);
+}
+
+// The second GPU is busy for 5 s; the tile that it reads then has come after 3.
+TEST(ListSchedule, AFetchTakesTimeOfTheWorkerToo) {
+    const Plan p = by_hand(3, {{{0, w}}, {{1, w}}, {{0, r}, {2, w}}});
+    Devices d = gpus(2, 2);
+    const auto third_starts = [&] {
+        const ListScheduler s(p, {{1, 5, 1}}, d, false);
+        return s.times({0, {0, 1, 1}, {0, 1, 2}})[2].start_s - s.times({0, {0, 1, 1}, {0, 1, 2}})[1].start_s;
+    };
+    expect_close(third_starts(), 5);
+    d.fetch_s = {0, 0, 0.5};
+    expect_close(third_starts(), 5.5);
+    d.fetch_s = {9, 9, 0};
+    expect_close(third_starts(), 5);
 }
 
 // Steps of 1 to 3 s by three schedules, each followed by steps that were submitted before the next was known.
