@@ -166,6 +166,13 @@ void set_limits(const RuntimeOptions& o) {
     set_default("STARPU_DISK_SWAP_SIZE", std::to_string(free_mib * 9 / 10));
 }
 
+fs::path starpu_home() {
+    const char* home = nullptr;
+    for (const char* name : {"XDG_CACHE_HOME", "STARPU_HOME", "HOME"})  // in StarPU's order
+        if (!home) home = std::getenv(name);
+    return fs::path(home ? home : "") / ".starpu" / "sampling";
+}
+
 void handle_abort(int) {
     constexpr char line[] =
         "error: the StarPU runtime stopped on an internal check (its message is above); likely causes: a memory limit "
@@ -178,22 +185,23 @@ void handle_abort(int) {
 }  // namespace
 
 void adopt_bus(const fs::path& folder) {
-    const char* home = nullptr;
-    for (const char* name : {"XDG_CACHE_HOME", "STARPU_HOME", "HOME"})  // in StarPU's order
-        if (!home) home = std::getenv(name);
-    const fs::path from = fs::path(home ? home : "") / ".starpu" / "sampling" / "bus", to = folder / "bus";
+    const fs::path to = folder / "bus";
     const std::string config = machine_name() + ".config";
     std::error_code failure;
-    if (fs::exists(to / config, failure) || !fs::exists(from / config, failure)) return;
-    fs::create_directories(to, failure);
-    for (const auto& entry : fs::directory_iterator(from, failure))
-        if (const fs::path name = entry.path().filename();
-            name != config && name.string().starts_with(machine_name() + "."))
-            fs::copy_file(entry.path(), to / name, fs::copy_options::overwrite_existing, failure);
-    if (!failure) fs::copy_file(from / config, to / config, failure);  // last: where it is, there is a bus
-    if (failure)
-        throw Error("cannot copy StarPU's bus from '" + from.string() + "' to '" + to.string() +
-                    "': " + failure.message());
+    for (const fs::path& sampling :
+         {starpu_home(), fs::path(TESSERA_STARPU_PREFIX) / "share/starpu/perfmodels/sampling"}) {
+        const fs::path from = sampling / "bus";
+        if (fs::exists(to / config, failure) || !fs::exists(from / config, failure)) continue;
+        fs::create_directories(to, failure);
+        for (const auto& entry : fs::directory_iterator(from, failure))
+            if (const fs::path name = entry.path().filename();
+                name != config && name.string().starts_with(machine_name() + "."))
+                fs::copy_file(entry.path(), to / name, fs::copy_options::overwrite_existing, failure);
+        if (!failure) fs::copy_file(from / config, to / config, failure);  // last: where it is, there is a bus
+        if (failure)
+            throw Error("cannot copy StarPU's bus from '" + from.string() + "' to '" + to.string() +
+                        "': " + failure.message());
+    }
 }
 
 void install_abort_handler() { std::signal(SIGABRT, handle_abort); }
@@ -239,11 +247,12 @@ Runtime::Runtime(const RuntimeOptions& options) : config_(read_config(environ)),
                         "set TESSERA_CACHE to one you can");
         setenv("STARPU_PERF_MODEL_DIR", folder.c_str(), 1);
     }
-    if (const char* folder = std::getenv("STARPU_PERF_MODEL_DIR")) {
+    const char* folder = std::getenv("STARPU_PERF_MODEL_DIR");
+    if (folder) {
         check_length(folder);
         model_files_ = std::make_unique<ModelFiles>(folder);
-        if (own) adopt_bus(folder);
     }
+    adopt_bus(folder ? fs::path(folder) : starpu_home());
     starpu_malloc_set_align(options.streamed ? 4096
                                              : 64);  // O_DIRECT's pages; a cache line, and what vector loads like
     openblas_set_num_threads(1);                     // parallelism is between tasks

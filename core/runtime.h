@@ -64,8 +64,9 @@ std::string node_name(unsigned node);  // a memory node as StarPU calls it: "NUM
 
 std::vector<std::string> known_policies();
 
-// StarPU takes the bus that it measured for this host in the user's home before it measures one for `folder`. Copies it
-// there, if there is none yet, so that a machine's files are together.
+// StarPU takes the bus of a machine of this name from the user's home, or from its own installed files, before it
+// measures one for `folder`, and writes where it has read: over a machine that it came with. Copies the bus to `folder`
+// if there is none yet.
 void adopt_bus(const std::filesystem::path& folder);
 
 // One line on stderr if the process aborts (StarPU asserts do), besides what StarPU printed.

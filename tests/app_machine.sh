@@ -18,6 +18,11 @@ expect_ok "${machine[@]}" list
 expect "shipped machines are listed" grep -qE '^mixed-k40m-m2070 +shipped' out.txt
 expect_ok "${machine[@]}" --machine mixed-h100-half --json
 expect "figures that nobody measured are marked" grep -q 'published or derived' out.txt
+# A run under the name of a machine that StarPU came with measures its own bus, and leaves StarPU's files alone.
+expect_ok env STARPU_HOSTNAME=mirage TESSERA_CACHE="$scratch/as-mirage" "$program" train mlp --data digits:200 --epochs 1
+expect_ok env STARPU_HOSTNAME=mirage STARPU_PERF_MODEL_DIR="$scratch/as-mirage-too" "$program" train mlp --data digits:200 --epochs 1
+expect_ok "${machine[@]}" list
+expect "StarPU's machine is as it came" grep -qE "^mirage +StarPU's +12 cores, 3 x Tesla M2070" out.txt
 expect_error 2 "unknown machine 'nosuch'" "${machine[@]}" --machine nosuch
 expect_error 2 'does not go with machine list' "${machine[@]}" --machine mirage list
 
