@@ -48,10 +48,11 @@ Devices devices_of_workers(const std::vector<WorkerInfo>& workers, const Machine
 }  // namespace
 
 ListScheduler list_scheduler(const Runtime& runtime, const Plan& plan, const Machine& machine, bool ordered,
-                             bool sent_on) {
+                             Counting counting) {
     const auto workers = runtime.workers();
     Devices devices = devices_of_workers(workers, machine);
-    devices.sent_on = sent_on;
+    devices.sent_on = counting == Counting::sent_on;
+    devices.insertion = counting == Counting::inserting;
     std::map<int, ModelDevice> kinds;
     std::map<int, int> sharing;  // streams of a GPU
     for (size_t w = 0; w < workers.size(); ++w) {
@@ -93,7 +94,7 @@ void place(Plan& plan, const Runtime& runtime, const Machine& machine, bool orde
     const auto workers = runtime.workers();
     std::set<unsigned> memories;
     for (const WorkerInfo& w : workers) memories.insert(w.node);
-    const ListScheduler waiting = list_scheduler(runtime, plan, machine, ordered, false);
+    const ListScheduler waiting = list_scheduler(runtime, plan, machine, ordered, Counting::waiting);
     if (memories.size() < 2) {
         const auto order = waiting.by_rank();
         TaskSchedule& turns = plan.schedules.emplace_back();
@@ -101,27 +102,35 @@ void place(Plan& plan, const Runtime& runtime, const Machine& machine, bool orde
         for (size_t i = 0; i < order.size(); ++i) turns.tasks[size_t(order[i])].turn = int(i);
         return;
     }
-    const ListScheduler sent_on = list_scheduler(runtime, plan, machine, ordered, true);
-    const ListScheduler* const schedulers[] = {&waiting, &sent_on};
+    const auto add = [&](const Placement& p, const std::vector<Placement::Time>& times) {
+        TaskSchedule& schedule = plan.schedules.emplace_back();
+        schedule.step_s = p.step_s;
+        for (const Placement::Time& t : times) schedule.tasks.push_back({.starts_s = t.start_s, .takes_s = t.takes_s});
+        for (size_t k = 0; k < p.order.size(); ++k) {
+            const size_t t = size_t(p.order[k]);
+            schedule.tasks[t].turn = int(k);
+            schedule.tasks[t].place = int(workers[size_t(p.worker[t])].node);
+        }
+    };
+    // Where a transfer waits for all that were placed before it, a change early in the order delays what has nothing to
+    // do with it, and a search refuses it. The others go on from where one with insertion ends.
+    const ListScheduler inserting = list_scheduler(runtime, plan, machine, ordered, Counting::inserting);
+    std::vector<Placement> starts = inserting.search(tries / 2);
+    const auto times = inserting.times(starts.front());
+    for (Placement& p : starts) p = inserting.by_start(std::move(p));
+    add(starts.front(), times);
     // Which of the two is nearer to what happens, and which of schedules that are about equal is faster in fact,
     // estimates cannot tell: all are tried.
+    const ListScheduler sent_on = list_scheduler(runtime, plan, machine, ordered, Counting::sent_on);
+    const ListScheduler* const schedulers[] = {&waiting, &sent_on};
     std::vector<Placement> found[2];
-    in_threads(2, [&](int64_t i) { found[i] = schedulers[i]->search(tries); });
+    in_threads(2, [&](int64_t i) { found[i] = schedulers[i]->search(tries, starts); });
     for (size_t i = 0; i < 2; ++i)
         for (auto p = found[i].begin(); p != found[i].end(); ++p) {
             const auto same = [&](const Placement& other) {
                 return p->worker == other.worker && p->order == other.order;
             };
-            if (std::any_of(found[i].begin(), p, same)) continue;
-            TaskSchedule& schedule = plan.schedules.emplace_back();
-            schedule.step_s = p->step_s;
-            for (const Placement::Time& t : schedulers[i]->times(*p))
-                schedule.tasks.push_back({.starts_s = t.start_s, .takes_s = t.takes_s});
-            for (size_t k = 0; k < p->order.size(); ++k) {
-                const size_t t = size_t(p->order[k]);
-                schedule.tasks[t].turn = int(k);
-                schedule.tasks[t].place = int(workers[size_t(p->worker[t])].node);
-            }
+            if (std::none_of(found[i].begin(), p, same)) add(*p, schedulers[i]->times(*p));
         }
 }
 

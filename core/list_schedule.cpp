@@ -82,11 +82,31 @@ int ListScheduler::source_of(const Clock& c, const Use& use, int to) const {
     return best;
 }
 
-double ListScheduler::start_of(const Clock& c, int from, int to, double earliest) const {
-    double start = std::max({earliest, c.receiving[size_t(to)], c.sending[size_t(from)]});
-    if (!devices_.links.empty())
-        for (int l : devices_.links[size_t(from)][size_t(to)]) start = std::max(start, c.link[size_t(l)]);
-    return start;
+// When all that it takes is free at once.
+double ListScheduler::start_of(const Clock& c, const Use& use, int from, int to, double earliest) const {
+    const double takes = devices_.transfer_s(from, to, use.bytes);
+    const std::vector<int>* links = devices_.links.empty() ? nullptr : &devices_.links[size_t(from)][size_t(to)];
+    for (double start = earliest;;) {
+        const double tried = start;
+        start = c.receiving[size_t(to)].fits(start, takes);
+        start = c.sending[size_t(from)].fits(start, takes);
+        if (links)
+            for (int l : *links)
+                start = c.link[size_t(l)].fits(start, double(use.bytes) / devices_.link_bytes_per_s[size_t(l)]);
+        if (start == tried || !devices_.insertion) return start;
+    }
+}
+
+void ListScheduler::send(Clock& c, const Use& use, int from, int to, double earliest) const {
+    const double start = start_of(c, use, from, to, earliest), takes = devices_.transfer_s(from, to, use.bytes);
+    const auto book = [&](Timeline& t, double seconds) {
+        devices_.insertion ? t.take(start, seconds) : t.end_with(start + seconds);
+    };
+    book(c.receiving[size_t(to)], takes), book(c.sending[size_t(from)], takes);
+    if (!devices_.links.empty())  // others may use what this transfer leaves of a link
+        for (int l : devices_.links[size_t(from)][size_t(to)])
+            book(c.link[size_t(l)], double(use.bytes) / devices_.link_bytes_per_s[size_t(l)]);
+    c.valid(use.tile)[to] = start + takes;
 }
 
 double ListScheduler::finish(const Clock& c, int task, int worker, double reluctance) const {
@@ -98,11 +118,12 @@ double ListScheduler::finish(const Clock& c, int task, int worker, double reluct
         const int from = source_of(c, u, to);
         const double takes = devices_.transfer_s(from, to, u.bytes);
         const double earliest = devices_.sent_on ? c.valid(u.tile)[from] : from_here;
-        arrived = start_of(c, from, to, std::max(arrived, earliest)) + takes;
+        arrived = start_of(c, u, from, to, std::max(arrived, earliest)) + takes;
         data = std::max(data, arrived);
         moved += takes, fetching += each;
     }
-    return std::max(c.worker[size_t(worker)] + fetching, data) + seconds(task, worker) + (reluctance - 1) * moved;
+    const double takes = fetching + seconds(task, worker);
+    return c.worker[size_t(worker)].fits(data - fetching, takes) + takes + (reluctance - 1) * moved;
 }
 
 double ListScheduler::run(Clock& c, int task, int worker) const {
@@ -111,55 +132,57 @@ double ListScheduler::run(Clock& c, int task, int worker) const {
     double data = from_here, fetching = 0;
     for (const Use& u : uses(task)) {
         if (!u.reads) continue;
-        double& here = c.valid(u.tile)[to];
+        const double& here = c.valid(u.tile)[to];
         if (here == never) {
             const int from = source_of(c, u, to);
-            const double start = start_of(c, from, to, devices_.sent_on ? c.valid(u.tile)[from] : from_here);
-            here = c.receiving[size_t(to)] = c.sending[size_t(from)] = start + devices_.transfer_s(from, to, u.bytes);
+            send(c, u, from, to, devices_.sent_on ? c.valid(u.tile)[from] : from_here);
             fetching += devices_.fetching(to);
-            if (!devices_.links.empty())  // others may use what this transfer leaves of a link
-                for (int l : devices_.links[size_t(from)][size_t(to)])
-                    c.link[size_t(l)] = start + double(u.bytes) / devices_.link_bytes_per_s[size_t(l)];
         }
         data = std::max(data, here);
     }
-    double& free = c.worker[size_t(worker)];
-    const double start = std::max(free + fetching, data);
-    free = start + seconds(task, worker);
-    c.end = std::max(c.end, free);
+    Timeline& its = c.worker[size_t(worker)];
+    const double takes = fetching + seconds(task, worker), begin = its.fits(data - fetching, takes);
+    const double end = begin + takes;
+    devices_.insertion ? its.take(begin, takes) : its.end_with(end);
+    c.end = std::max(c.end, end);
     for (const Use& u : uses(task)) {
         double& read = c.read_until(u.tile);
-        read = std::max(read, free);
+        read = std::max(read, end);
         if (!u.writes) continue;
         double* valid = c.valid(u.tile);
         std::fill(valid, valid + c.memories(), never);
-        valid[to] = c.written_until(u.tile) = free;
+        valid[to] = c.written_until(u.tile) = end;
     }
-    return start;
+    return begin + fetching;
 }
 
 double ListScheduler::step_seconds(const Placement& p) const {
     Clock clock(plan_, devices_);
-    double before = 0;
     for (int step = 0; step <= warm_steps; ++step) {
-        before = clock.end;
+        clock.begin_step();
         for (int t : p.order) run(clock, t, p.worker[size_t(t)]);
     }
-    return clock.end - before;
+    return clock.step_s();
 }
 
 std::vector<Placement::Time> ListScheduler::times(const Placement& p) const {
     std::vector<Placement::Time> all(p.order.size());
     Clock clock(plan_, devices_);
-    double begin = 0;
     for (int step = 0; step <= warm_steps; ++step) {
-        begin = clock.end;
+        clock.begin_step();
         for (int t : p.order) {
             const int worker = p.worker[size_t(t)];
-            all[size_t(t)] = {run(clock, t, worker) - begin, seconds(t, worker)};
+            all[size_t(t)] = {run(clock, t, worker) - clock.begin, seconds(t, worker)};
         }
     }
     return all;
+}
+
+Placement ListScheduler::by_start(Placement p) const {
+    const auto at = times(p);
+    std::stable_sort(p.order.begin(), p.order.end(),
+                     [&](int a, int b) { return at[size_t(a)].start_s < at[size_t(b)].start_s; });
+    return p;
 }
 
 Placement ListScheduler::greedy(const Choice& choice) const {
@@ -204,7 +227,7 @@ std::vector<std::vector<bool>> ListScheduler::device_sets() const {
     return sets;
 }
 
-std::vector<Placement> ListScheduler::search(int tries, uint64_t seed) const {
+std::vector<Placement> ListScheduler::search(int tries, std::vector<Placement> starts, uint64_t seed) const {
     const auto sets = device_sets();
     std::vector<Placement> best(sets.size(), {never, {}, {}});
     const auto keep = [&](size_t set, Choice choice) {
@@ -235,6 +258,15 @@ std::vector<Placement> ListScheduler::search(int tries, uint64_t seed) const {
     constexpr size_t least_chains = 4;
     const size_t once = chains.size(), copies = std::max<size_t>(2, (least_chains + once - 1) / once);
     for (size_t c = 0; c < once * (copies - 1); ++c) chains.push_back(Chain(chains[c]));
+    for (Placement& p : starts) p.step_s = step_seconds(p);
+    std::stable_sort(starts.begin(), starts.end(), faster);
+    for (size_t c = 0, next = 0; c < chains.size() && !starts.empty(); ++c) {
+        const Placement& start = starts[next % starts.size()];
+        const auto stays = [&](int worker) { return chains[c].among[size_t(worker)]; };
+        if (!std::all_of(start.worker.begin(), start.worker.end(), stays)) continue;
+        if (faster(start, chains[c].best)) chains[c].best = start;
+        ++next;
+    }
     // In the first half, the worse half goes on from where the better half is; then each goes its own way.
     const auto families = task_families(plan_);
     constexpr int rounds = 8;

@@ -1,6 +1,6 @@
-// core/list_schedule.h - a plan on several devices without running it: list scheduling with transfers (HEFT without
-// insertion: Topcuoglu, Hariri, Wu 2002, IEEE TPDS 13(3)), step after step until they follow each other evenly, and a
-// search over orders and placements around it.
+// core/list_schedule.h - a plan on several devices without running it: list scheduling with transfers (HEFT, with or
+// without insertion: Topcuoglu, Hariri, Wu 2002, IEEE TPDS 13(3)), step after step until they follow each other evenly,
+// and a search over orders and placements around it.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -20,6 +20,7 @@ struct Devices {
     std::vector<double> link_bytes_per_s = {};
     std::vector<double> fetch_s = {};  // of every memory: of its worker's own time, for each tile that comes; or empty
     bool sent_on = false;              // a tile goes when it is written; else when its reader waits for nothing else
+    bool insertion = false;            // tasks and transfers go into idle times before others that were placed earlier
     int workers() const { return int(kind.size()); }
     double fetching(int memory) const { return fetch_s.empty() ? 0 : fetch_s[size_t(memory)]; }
     int memories() const { return int(latency_s.size()); }
@@ -56,8 +57,9 @@ class ListScheduler {
     // Science 220) over the places of families and of neighbouring tasks, and over the order: `tries` changes of the
     // best of them and of the best on half, a quarter ... of the devices, each twice or more, in a thread each. At
     // times the worse half of these chains goes on from where the better half is (Aldous, Vazirani 1994, FOCS). What
-    // they have found, the best first: it is never worse than greedy({}) or than the best single device with the host.
-    std::vector<Placement> search(int tries, uint64_t seed = 1) const;
+    // they have found, the best first: it is never worse than greedy({}) or than the best single device with the host,
+    // or than the best of `starts`: schedules that are known, from which chains go on.
+    std::vector<Placement> search(int tries, std::vector<Placement> starts = {}, uint64_t seed = 1) const;
 
     // Tasks by their longest path to the end, none before what it waits for.
     std::vector<int> by_rank() const { return order_by(ranks_); }
@@ -65,6 +67,8 @@ class ListScheduler {
     double step_seconds(const Placement&) const;
     // Of every task, from the end of the step before.
     std::vector<Placement::Time> times(const Placement&) const;
+    // The same with tasks in the order in which they start: with insertion another than they were placed in.
+    Placement by_start(Placement) const;
 
  private:
     friend class ScheduleSearch;
@@ -82,9 +86,10 @@ class ListScheduler {
     bool runs_on(int worker, int task) const;
     double ready(const Clock&, int task) const;
     int source_of(const Clock&, const Use&, int to) const;
-    double start_of(const Clock&, int from, int to, double earliest) const;
+    double start_of(const Clock&, const Use&, int from, int to, double earliest) const;
     double finish(const Clock&, int task, int worker, double reluctance) const;
     double run(Clock&, int task, int worker) const;  // when it starts
+    void send(Clock&, const Use&, int from, int to, double earliest) const;
     std::vector<std::vector<bool>> device_sets() const;
     std::vector<bool> workers_in(int first, int last) const;
 

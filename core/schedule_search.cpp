@@ -154,7 +154,7 @@ void ScheduleSearch::run_step() {
 // A step of next_ from where the clock is, with what a later change of it starts from.
 void ScheduleSearch::time_step() {
     const Placement& p = next_.placement;
-    next_.begin = clock_.end;
+    clock_.begin_step();
     next_.before.resize((tasks_ + stride_ - 1) / stride_, clock_);
     next_.position.resize(tasks_);
     for (size_t i = 0; i < tasks_; ++i) {
@@ -163,7 +163,7 @@ void ScheduleSearch::time_step() {
         next_.position[size_t(t)] = i;
         s_.run(clock_, t, p.worker[size_t(t)]);
     }
-    next_.placement.step_s = clock_.end - next_.begin;
+    next_.placement.step_s = clock_.step_s();
 }
 
 // Of next_: as ListScheduler::step_seconds.
@@ -177,7 +177,7 @@ void ScheduleSearch::time_in_full() {
 bool ScheduleSearch::ends_within(double limit, size_t first) {
     const size_t from = first / stride_;
     clock_ = now_.before[from];
-    return rest_within(limit, from * stride_, now_.begin);
+    return rest_within(limit, from * stride_);
 }
 
 // The same of the second step after the change, behind the first of which clock_ is left: tiles lie elsewhere then.
@@ -187,33 +187,37 @@ bool ScheduleSearch::second_ends_within(double limit, size_t first) {
     for (const int t : carrying_)
         for (const auto& u : s_.uses(t))
             if (u.writes) clock_.move(u.tile, s_.devices_.memory[size_t(next_.placement.worker[size_t(t)])]);
-    if (!rest_within(limit, 0, now_.begin)) return false;
+    if (!rest_within(limit, 0)) return false;
     if (!ends_within(never, first)) return false;
     after_first_ = clock_;
-    if (!rest_within(limit, 0, clock_.end)) return false;
+    clock_.begin_step();
+    if (!rest_within(limit, 0)) return false;
     std::swap(clock_, after_first_);
     return true;
 }
 
-// Runs a step of next_, which began at `begin`, from a position in its order to its end, unless it takes longer. Each
-// worker still has all of its tasks to come, and each task the longest path behind it.
-bool ScheduleSearch::rest_within(double limit, size_t from, double begin) {
+// Runs a step of next_ from a position in its order to its end, unless it takes longer. Each task has the longest path
+// behind it, and each worker all of its tasks to come; where these may be inserted before, it has them to do in a step.
+bool ScheduleSearch::rest_within(double limit, size_t from) {
     constexpr double rounding = 1 + 1e-9;
     const Placement& p = next_.placement;
-    const double last = begin + limit, surely = begin + limit * rounding;
+    const bool insertion = s_.devices_.insertion;
+    const double surely = clock_.begin + limit * rounding;
     to_come_.assign(clock_.worker.size(), 0);
     for (size_t i = from; i < tasks_; ++i) {
         const int t = p.order[i], w = p.worker[size_t(t)];
         to_come_[size_t(w)] += s_.seconds(t, w);
     }
+    for (size_t w = 0; w < to_come_.size() && insertion; ++w)
+        if (clock_.worker[w].busy_since_mark() + to_come_[w] > limit * rounding) return false;
     for (size_t i = from; i < tasks_; ++i) {
         const int t = p.order[i], w = p.worker[size_t(t)];
         const double start = s_.run(clock_, t, w);
         double& to_come = to_come_[size_t(w)];
-        if (std::max(start + to_come, start + path_[size_t(t)]) > surely) return false;
+        if (start + std::max(insertion ? 0 : to_come, path_[size_t(t)]) > surely) return false;
         to_come -= s_.seconds(t, w);
     }
-    return clock_.end <= last;
+    return clock_.step_s() <= limit;
 }
 
 Placement ScheduleSearch::run(int tries, double warmest, double coldest) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/list_schedule.h"
+#include "core/timeline.h"
 
 namespace tessera {
 
@@ -16,8 +17,8 @@ constexpr int warm_steps = 2;  // after which tiles lie where every further step
 
 // What time it is where: of workers, of the two directions of every memory, of shared links, of tiles in every memory.
 struct ListScheduler::Clock {
-    std::vector<double> worker, sending, receiving, link;
-    double end = 0;
+    std::vector<Timeline> worker, sending, receiving, link;
+    double end = 0, begin = 0;  // of the step
 
     Clock(const Plan& plan, const Devices& d)
         : worker(size_t(d.workers())),
@@ -36,6 +37,19 @@ struct ListScheduler::Clock {
     double written_until(int tile) const { return of(tile)[1]; }
     const double* valid(int tile) const { return of(tile) + 2; }
     size_t memories() const { return memories_; }
+    void begin_step() {
+        begin = end;
+        for (auto* all : {&worker, &sending, &receiving, &link})
+            for (Timeline& t : *all) t.mark();
+    }
+    // What the step adds: no less than what it takes of anything, for what it puts into idle times of the steps before
+    // it leaves none to the next.
+    double step_s() const {
+        double most = end - begin;
+        for (const auto* all : {&worker, &sending, &receiving, &link})
+            for (const Timeline& t : *all) most = std::max(most, t.busy_since_mark());
+        return most;
+    }
     void move(int tile, int to) {
         double* all = valid(tile);
         const double since = *std::min_element(all, all + memories_);
@@ -64,7 +78,6 @@ class ScheduleSearch {
         Placement placement;
         std::vector<double> rank;      // which gives its order
         std::vector<size_t> position;  // of tasks in the order
-        double begin = 0;
         std::vector<ListScheduler::Clock> before;
     };
     static constexpr size_t snapshots = 8;
@@ -83,7 +96,7 @@ class ScheduleSearch {
     void time_in_full();
     bool ends_within(double limit, size_t first);
     bool second_ends_within(double limit, size_t first);
-    bool rest_within(double limit, size_t from, double begin);
+    bool rest_within(double limit, size_t from);
 
     const ListScheduler& s_;
     const std::vector<std::vector<int>>& families_;

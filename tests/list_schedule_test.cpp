@@ -176,6 +176,56 @@ TEST(ListSchedule, TilesGoWhenTheirReaderIsReadyOrWhenTheyAreWritten) {
     expect_close(second_reads(true), 4 + 2);
 }
 
+// The first GPU sends tile 0 only when its reader's other input is there, at 6; tile 2, booked later, is ready at 3.
+TEST(ListSchedule, WithInsertionATransferGoesBeforeOneThatWaits) {
+    const Plan p = by_hand(5, {{{0, w}}, {{1, w}}, {{0, r}, {1, r}, {3, w}}, {{0, r}, {2, w}}, {{2, r}, {4, w}}});
+    // Workers 0 and 3 on the first GPU, 1 and 2 on the second.
+    Devices d = gpus(2, 2);
+    d.kind = {0, 0, 0, 0}, d.memory = {1, 2, 2, 1};
+    const Placement placed{0, {0, 1, 1, 3, 2}, {0, 1, 2, 3, 4}};
+    const auto last_starts = [&](bool insertion) {
+        d.insertion = insertion;
+        const ListScheduler s(p, {{1, 6, 1, 2, 1}}, d, false);
+        return s.times(placed)[4].start_s - s.times(placed)[1].start_s;
+    };
+    expect_close(last_starts(false), 6 + 2 + 2);
+    expect_close(last_starts(true), 1 + 2 + 2);
+}
+
+// Worker 0 waits 4 s for task 1, with room for task 3, which comes later in the order.
+TEST(ListSchedule, WithInsertionATaskGoesBeforeOneThatWaits) {
+    const Plan p = by_hand(4, {{{0, w}}, {{1, w}}, {{0, r}, {1, r}, {2, w}}, {{3, rw}}});
+    Devices d = gpus(1, 0);
+    d.kind = {0, 0}, d.memory = {1, 1};
+    const Placement placed{0, {0, 1, 0, 0}, {0, 1, 2, 3}};
+    const auto last_starts = [&](bool insertion) {
+        d.insertion = insertion;
+        const ListScheduler s(p, {{1, 5, 1, 3}}, d, false);
+        return s.times(placed)[3].start_s - s.times(placed)[1].start_s;
+    };
+    expect_close(last_starts(false), 5 + 1);
+    expect_close(last_starts(true), 1);
+    EXPECT_EQ(ListScheduler(p, {{1, 5, 1, 3}}, d, false).by_start(placed).order, (std::vector{0, 1, 3, 2}));
+}
+
+// Idle times that steps leave to each other end some day.
+TEST(ListSchedule, AStepTakesNoLessThanItsWorkers) {
+    Draw draw{9};
+    for (int round = 0; round < 20; ++round) {
+        const Plan p = random_plan(draw, 12);
+        Devices d = gpus(2, draw.real(0, 1));
+        d.insertion = true;
+        std::vector<double> times;
+        for (int t = 0; t < 12; ++t) times.push_back(draw.real(0.1, 2));
+        const ListScheduler s(p, {times}, d, false);
+        const Placement best = s.search(300).front();
+        double work[2] = {0, 0};
+        for (size_t t = 0; t < 12; ++t) work[best.worker[t]] += times[t];
+        EXPECT_GE(best.step_s, std::max(work[0], work[1]) * (1 - relative));
+        EXPECT_LE(s.search(300, {best}, 2).front().step_s, best.step_s) << "never worse than where it starts";
+    }
+}
+
 // The second GPU is busy for 5 s; the tile that it reads then has come after 3.
 TEST(ListSchedule, AFetchTakesTimeOfTheWorkerToo) {
     const Plan p = by_hand(3, {{{0, w}}, {{1, w}}, {{0, r}, {2, w}}});
