@@ -7,7 +7,9 @@
 #include <map>
 #include <set>
 
+#include "apps/found_schedules.h"
 #include "apps/product_machine.h"
+#include "core/list_schedule.h"
 #include "core/threads.h"
 #include "models/corun.h"
 #include "models/estimate.h"
@@ -45,14 +47,11 @@ Devices devices_of_workers(const std::vector<WorkerInfo>& workers, const Machine
     return d;
 }
 
-}  // namespace
-
-ListScheduler list_scheduler(const Runtime& runtime, const Plan& plan, const Machine& machine, bool ordered,
-                             Counting counting) {
+// The fastest known time of every task on each kind of workers: measured, else estimated (models/estimate.h), else
+// rough (core/plan.h), a GPU counting as twenty cores.
+FoundSchedules::Times times_of_tasks(const Runtime& runtime, const Plan& plan, const Machine& machine,
+                                     const Devices& devices, bool ordered) {
     const auto workers = runtime.workers();
-    Devices devices = devices_of_workers(workers, machine);
-    devices.sent_on = counting == Counting::sent_on;
-    devices.insertion = counting == Counting::inserting;
     std::map<int, ModelDevice> kinds;
     std::map<int, int> sharing;  // streams of a GPU
     for (size_t w = 0; w < workers.size(); ++w) {
@@ -87,41 +86,42 @@ ListScheduler list_scheduler(const Runtime& runtime, const Plan& plan, const Mac
                                                    : seconds(i, kinds[0]));
         }
     }
-    return {plan, std::move(times), std::move(devices), ordered};
+    return times;
 }
 
-void place(Plan& plan, const Runtime& runtime, const Machine& machine, bool ordered, int tries) {
-    const auto workers = runtime.workers();
-    std::set<unsigned> memories;
-    for (const WorkerInfo& w : workers) memories.insert(w.node);
-    const ListScheduler waiting = list_scheduler(runtime, plan, machine, ordered, Counting::waiting);
-    if (memories.size() < 2) {
-        const auto order = waiting.by_rank();
-        TaskSchedule& turns = plan.schedules.emplace_back();
-        turns.tasks.resize(order.size());
-        for (size_t i = 0; i < order.size(); ++i) turns.tasks[size_t(order[i])].turn = int(i);
-        return;
-    }
+// When a tile that is read elsewhere is counted to go: when its reader waits for nothing else, or when it is written;
+// or as the first, but in any idle time of the links.
+enum class Counting { waiting, sent_on, inserting };
+
+std::vector<TaskSchedule> search(const Plan& plan, const FoundSchedules::Times& times_s, const Devices& devices,
+                                 bool ordered, int tries) {
+    const auto scheduler = [&](Counting counting) {
+        Devices counted = devices;
+        counted.sent_on = counting == Counting::sent_on;
+        counted.insertion = counting == Counting::inserting;
+        return ListScheduler(plan, times_s, std::move(counted), ordered);
+    };
+    std::vector<TaskSchedule> all;
     const auto add = [&](const Placement& p, const std::vector<Placement::Time>& times) {
-        TaskSchedule& schedule = plan.schedules.emplace_back();
+        TaskSchedule& schedule = all.emplace_back();
         schedule.step_s = p.step_s;
         for (const Placement::Time& t : times) schedule.tasks.push_back({.starts_s = t.start_s, .takes_s = t.takes_s});
         for (size_t k = 0; k < p.order.size(); ++k) {
             const size_t t = size_t(p.order[k]);
             schedule.tasks[t].turn = int(k);
-            schedule.tasks[t].place = int(workers[size_t(p.worker[t])].node);
+            schedule.tasks[t].place = devices.memory[size_t(p.worker[t])];
         }
     };
     // Where a transfer waits for all that were placed before it, a change early in the order delays what has nothing to
     // do with it, and a search refuses it. The others go on from where one with insertion ends.
-    const ListScheduler inserting = list_scheduler(runtime, plan, machine, ordered, Counting::inserting);
+    const ListScheduler inserting = scheduler(Counting::inserting);
     std::vector<Placement> starts = inserting.search(tries / 2);
     const auto times = inserting.times(starts.front());
     for (Placement& p : starts) p = inserting.by_start(std::move(p));
     add(starts.front(), times);
     // Which of the two is nearer to what happens, and which of schedules that are about equal is faster in fact,
     // estimates cannot tell: all are tried.
-    const ListScheduler sent_on = list_scheduler(runtime, plan, machine, ordered, Counting::sent_on);
+    const ListScheduler waiting = scheduler(Counting::waiting), sent_on = scheduler(Counting::sent_on);
     const ListScheduler* const schedulers[] = {&waiting, &sent_on};
     std::vector<Placement> found[2];
     in_threads(2, [&](int64_t i) { found[i] = schedulers[i]->search(tries, starts); });
@@ -132,6 +132,33 @@ void place(Plan& plan, const Runtime& runtime, const Machine& machine, bool orde
             };
             if (std::none_of(found[i].begin(), p, same)) add(*p, schedulers[i]->times(*p));
         }
+    return all;
+}
+
+}  // namespace
+
+void place(Plan& plan, const Runtime& runtime, const Machine& machine, bool ordered, int tries) {
+    const Devices devices = devices_of_workers(runtime.workers(), machine);
+    const FoundSchedules::Times times = times_of_tasks(runtime, plan, machine, devices, ordered);
+    if (std::set<int>(devices.memory.begin(), devices.memory.end()).size() < 2) {
+        const auto order = ListScheduler(plan, times, devices, ordered).by_rank();
+        TaskSchedule& turns = plan.schedules.emplace_back();
+        turns.tasks.resize(order.size());
+        for (size_t i = 0; i < order.size(); ++i) turns.tasks[size_t(order[i])].turn = int(i);
+        return;
+    }
+    // Means move a little with every run; what is simulated must not depend on what was before.
+#ifdef STARPU_SIMGRID
+    constexpr double tolerance = 0;
+#else
+    constexpr double tolerance = 0.1;
+#endif
+    const FoundSchedules kept(runtime.config().cache / "schedules", tolerance);
+    const uint64_t key = FoundSchedules::key(plan, devices, ordered, tries);
+    plan.schedules = kept.find(key, plan, times);
+    if (!plan.schedules.empty()) return;
+    plan.schedules = search(plan, times, devices, ordered, tries);
+    kept.keep(key, plan.schedules, times);
 }
 
 }  // namespace tessera

@@ -106,45 +106,54 @@ def read_results():
     return last
 
 
-def shares_of_peak(rows):
-    """{GPUs: [(n, GFLOP/s as a share of the sum of the GPUs' rates)]} of sirocco. Where work binds, the bound says that sum."""
+def our_rates(rows):
+    """{GPUs: [(n, GFLOP/s)]} of sirocco, and the GFLOP/s of one GPU's tasks. Where work binds, the bound says that."""
     runs = [r for (case, policy, order), r in rows.items() if r["machine"] == "sirocco" and r["gpus"] and not r["memory"]
             and policy == "reuse" and order == "blocked" and r["seconds"]]
-    sums = {r["gpus"]: 2e-9 * int(r["n"]) ** 3 / float(r["bound"]) for r in runs if r["bound_kind"] == "area" and r["n"] == "19200"}
+    alone = next(2e-9 * int(r["n"]) ** 3 / float(r["bound"]) for r in runs if r["gpus"] == "1" and r["n"] == "19200")
     curves = {}
     for r in runs:
-        curves.setdefault(int(r["gpus"]), []).append((int(r["n"]), float(r["gflops"]) / sums[r["gpus"]]))
-    return {g: sorted(points) for g, points in curves.items()}
+        curves.setdefault(int(r["gpus"]), []).append((int(r["n"]), float(r["gflops"])))
+    return {g: sorted(points) for g, points in curves.items()}, alone
 
 
 def rates(rows):
-    p = Picture(1120, 470)
-    p.text(62, 26, "Products of n x n matrices in host memory: share of the sum of the GPUs' rates", size=font + 1, more=' font-weight="bold"')
-    ours = shares_of_peak(rows)
-    colors = {"Tessera": blue, "BLASX": vermilion, "cuBLAS-XT": orange, "PaRSEC": green}
-    x = 62
-    for name, color in colors.items():
-        p.path([(x, 50), (x + 24, 50)], color, 3)
-        label = name + (", simulated K40m, f32" if name == "Tessera" else "")
-        p.text(x + 31, 56, label)
-        x += 31 + 0.55 * font * len(label) + 26
-    p.text(x, 56, "(published: measured, f64, GPUs of 1.2 TFLOP/s)", color=pale, size=font - 2)
-    left, gap = 62, 22
-    width = (p.width - left - 16 - 3 * gap) / 4
-    for g in (1, 2, 3, 4):
-        at = left + (g - 1) * (width + gap)
-        axes = Axes(p, at, at + width, 108, 400, (900, 48000), 1.1)
-        axes.frame([(1000, "1k"), (4000, "4k"), (16000, "16k"), (40000, "40k")],
-                   [(v, f"{100 * v:.0f} %") for v in (0, 0.25, 0.5, 0.75, 1)], g == 1)
-        p.text(at + width / 2, 96, f"{g} GPU" + ("s" if g > 1 else ""), "middle", more=' font-weight="bold"')
-        for name, table in published.items():
-            if g <= 3:
-                axes.line([(n, v[g - 1] / (g * published_gflops_per_gpu)) for n, v in table.items()], colors[name])
-        if g in ours:
-            axes.line(ours[g], blue, 3)
-            n, last = ours[g][-1]
-            p.text(axes.x(n), axes.y(last) - 9, f"{100 * last:.1f} %", "end", blue)
-    p.text((left + p.width) / 2, 450, "n", "middle")
+    """Two frames of one height: four GPUs' rates, so that equal shares of the rates are equally high in both."""
+    p = Picture(1120, 560)
+    p.text(74, 28, "Products of n x n matrices in host memory, GFLOP/s over n", size=font + 1, more=' font-weight="bold"')
+    ours, alone = our_rates(rows)
+    ticks = [(1000, "1k"), (2000, "2k"), (4000, "4k"), (8000, "8k"), (16000, "16k"), (40000, "40k")]
+    share = 4.25  # of one GPU's rate, the top of both
+
+    def frame(left, right, title, subtitle, per_gpu, step):
+        p.text(left, 60, title, more=' font-weight="bold"')
+        p.text(left, 82, subtitle, color=pale, size=font - 2)
+        axes = Axes(p, left, right, 104, 480, (900, 44000), share * per_gpu)
+        axes.frame(ticks, [(v, f"{v:,}") for v in range(0, int(share * per_gpu) + 1, step)])
+        p.text((left + right) / 2, 530, "n", "middle")
+        return axes
+
+    def gpus(g):
+        return f"{g} GPU" + ("s" if g > 1 else "")
+
+    axes = frame(74, 470, "Tessera, simulated", f"sirocco: K40m, f32; tasks of one GPU: {alone:,.0f} GFLOP/s", alone, 2000)
+    for g, points in ours.items():
+        axes.line(points, blue, 2.5)
+        n, last = points[-1]
+        p.text(axes.x(n) + 10, axes.y(last) + 6, f"{gpus(g)}: {last:,.0f}", color=blue)
+    axes = frame(690, 1010, "Published, measured", "1, 2, 3 GPUs, f64; one GPU: 1,200 GFLOP/s", published_gflops_per_gpu, 1000)
+    colors = {"BLASX": vermilion, "cuBLAS-XT": orange, "PaRSEC": green}
+    labels = []
+    for name, table in published.items():
+        for g in (1, 2, 3):
+            points = [(n, v[g - 1]) for n, v in table.items()]
+            axes.line(points, colors[name])
+            if g == 3:
+                labels.append((axes.y(points[-1][1]), axes.x(points[-1][0]), name, colors[name]))
+    for y, x, name, color in place_labels(labels, axes.lower):
+        p.text(x + 10, y + 6, name, color=color)
+    for g in (1, 2, 3):
+        p.text(axes.x(44000) + 6, axes.y(max(t[max(t)][g - 1] for t in published.values())) + (26 if g == 3 else 6), "" if g == 3 else gpus(g), color=pale)
     p.write(pathlib.Path(args.out) / "gemm-rates.svg")
 
 
@@ -158,7 +167,7 @@ def memory(rows):
     p.text(70, 26, "Efficiency over the memory limit: sirocco, 4 GPUs, n = 19200, f32", size=font + 1, more=' font-weight="bold"')
     p.text(70, 50, 'simulated; lines without "blocks" submit tasks in plain i, j, k order', color=pale, size=font - 2)
     axes = Axes(p, 70, 720, 70, 470, (140, 4400), 1.0)
-    axes.frame([(v, (k or "none") if k != "200M" else "") for k, v in limits.items()], [(v / 5, f"{v / 5:.1f}") for v in range(6)])
+    axes.frame([(v, k or "none") for k, v in limits.items()], [(v / 5, f"{v / 5:.1f}") for v in range(6)])
     p.text(395, 522, "memory of each GPU that may be used, bytes (binary units)", "middle")
     p.parts.append(f'<text transform="translate(20 270) rotate(-90)" text-anchor="middle" fill="{ink}" font-size="{font}">E = bound / time</text>')
     labels = []
@@ -167,9 +176,11 @@ def memory(rows):
                   if (r := rows.get((f"sirocco-n19200-{k}" if k else "sirocco-n19200", policy, order))) and r["efficiency"]]
         if points:
             axes.line(points, color, 3 if (policy, order) == ("reuse", "blocked") else 2, dash)
-            labels.append((axes.y(points[-1][1]), axes.x(points[-1][0]), label, color))
-    for y, x, label, color in place_labels(labels, axes.lower):
-        p.text(x + 12, y + 5, label, color=color)
+            end = axes.y(points[-1][1])
+            labels.append((end, axes.x(points[-1][0]), label, color, end))
+    for y, x, label, color, end in place_labels(labels, axes.lower):
+        p.path([(x + 6, end), (x + 22, y)], color)
+        p.text(x + 26, y + 5, label, color=color)
     p.write(pathlib.Path(args.out) / "gemm-memory.svg")
 
 

@@ -35,7 +35,7 @@ const std::vector<Variable>& variables() {
     static const std::vector<Variable> table = {
         {"TESSERA_CACHE", "folder", "$XDG_CACHE_HOME/tessera or ~/.cache/tessera",
          "Where StarPU's performance models and bus measurements are kept, unless STARPU_HOME or STARPU_PERF_MODEL_DIR "
-         "says otherwise.",
+         "says otherwise, and schedules that were searched.",
          [](Config& c, const std::string& v, const std::string& name) {
              if (v.empty()) throw UsageError(name + " is empty");
              c.cache = v;

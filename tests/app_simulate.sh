@@ -34,7 +34,21 @@ if expect_ok "${sirocco[@]}" -- "${small[@]}" --json; then
   expect_ok "${sirocco[@]}" -- "${small[@]}" --json --quiet && expect "a second run is the same, byte for byte" cmp -s first.txt out.txt
   expect "nothing is on stderr with --quiet" test ! -s err.txt
 fi
-expect "nothing of the simulation stays in the cache" test -z "$(find cache -mindepth 2 2>/dev/null)"
+expect "nothing of the simulation stays in the cache but schedules" test -z "$(find cache -mindepth 2 -not -path 'cache/schedules/*' 2>/dev/null)"
+
+# --- a search is paid once ---
+placed=("${sirocco[@]}" --gpus 2 --cpus 0 -- train pathnet --data cifar10 --batch 16 --tile 16 --steps 2 --schedules 500 --json --quiet)
+kept() { ls -i cache/schedules; }  # a file that is written anew has another number
+rm -rf cache/schedules
+if expect_ok "${placed[@]}"; then
+  cp out.txt searched.txt; before=$(kept)
+  expect "what was found is kept" test "$(kept | wc -l)" = 1
+  expect_ok "${placed[@]}" && expect "a run by kept schedules is the same" cmp -s searched.txt out.txt
+  expect "and searched nothing" test "$(kept)" = "$before"
+  printf x >>cache/schedules/*
+  expect_ok "${placed[@]}" && expect "a run beside a damaged file is the same" cmp -s searched.txt out.txt
+  expect "and wrote it anew" test "$(kept)" != "$before"
+fi
 
 # --- devices ---
 declare -A step
