@@ -91,6 +91,14 @@ if unshare -m true 2>/dev/null && unshare -m sh -c "mount -t tmpfs -o size=64k n
   expect "the old checkpoint survives it" grep -qx survived full.txt
   expect "no temporary file is left of it" test "$(grep -c tmp- full.txt || true)" = 0
   [ "$failures" = 0 ] || sed 's/^/  /' full.txt | cut -c1-160 | tail -5
+  # The models of runs before survive one that finds no room for its own.
+  unshare -m bash -c 'mount -t tmpfs -o size=1m none folder; export TESSERA_CACHE=$PWD/folder STARPU_CALIBRATE=1; "$@"
+    head -c 2m /dev/zero >folder/ballast 2>/dev/null; models() { cat folder/machines/*/codelets/45/* | cksum; }; sum=$(models)
+    "$@" --hidden "$(seq -s, 17 48)"; echo "exit $?"; [ "$sum" = "$(models)" ] && echo survived' _ "${command[@]}" >full.txt 2>&1 </dev/null || true
+  expect "a run without room for models exits 0" grep -qx 'exit 0' full.txt
+  expect "and says that they are as they were" grep -q '^note: no room in .*: the performance models are as they were$' full.txt
+  expect "they are" grep -qx survived full.txt
+  [ "$failures" = 0 ] || sed 's/^/  /' full.txt | cut -c1-160 | tail -5
 else note 'mounts are not allowed here: full disks were not tried'; fi
 
 # --- checkpoints that do not fit the run ---
