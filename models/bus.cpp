@@ -98,6 +98,12 @@ void read_config(const fs::path& path, Bus& bus) {
 
 void read_devices(const fs::path& path, Bus& bus) {
     const Platform platform = read_platform(path);
+    if (platform.version < 4)
+        throw Error("'" + path.string() + "' is of version " + std::to_string(platform.version) + ", not 4", mend);
+    if (platform.count("CPU") < bus.cpus)
+        throw Error("'" + path.string() + "' names " + std::to_string(platform.count("CPU")) + " CPUs; " + bus.name +
+                        ".config has " + std::to_string(bus.cpus),
+                    mend);
     const int found = platform.count("CUDA");
     if (found != bus.cudas || !platform.host("RAM") || !platform.host("MAIN"))
         throw Error("'" + path.string() + "' names " + std::to_string(found) + " CUDA devices" +
@@ -123,6 +129,16 @@ void read_devices(const fs::path& path, Bus& bus) {
         }
         bus.devices.push_back(d);
     }
+    // Between GPUs copies go over the host, unless either says that it can do without.
+    for (int g = 0; g < bus.cudas; ++g)
+        for (int other = 0; other < bus.cudas; ++other) {
+            if (g == other || !(bus.devices[size_t(g)].peer || bus.devices[size_t(other)].peer)) continue;
+            const std::string from = "CUDA" + std::to_string(g), to = "CUDA" + std::to_string(other);
+            if (!platform.route(from, to))
+                throw Error("'" + path.string() + "' has no route from " + from + " to " + to +
+                                ", between which memcpy_peer promises direct copies",
+                            mend);
+        }
 }
 
 std::string scientific(double value) {

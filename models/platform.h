@@ -21,6 +21,7 @@ struct PlatformRoute {
     std::vector<std::string> links;
 };
 struct Platform {
+    int version = 4;
     std::vector<PlatformHost> hosts;
     std::vector<PlatformLink> links;
     std::vector<PlatformRoute> routes;
@@ -31,8 +32,9 @@ struct Platform {
     int count(const std::string& prefix) const;  // hosts named prefix0, prefix1, ... without a gap
 };
 
-// Throws Error naming the file: cut off, not XML, a host, link or route without its name, a bandwidth or latency that
-// is no number or negative, a route over hosts or links that are not there.
+// Throws Error naming file and line for all that SimGrid would end the program for: cut off, not XML, elements or
+// attributes that there are not, none of a host's, link's or route's own, a bandwidth that is not positive or, in
+// version 4, has no unit, what is there twice, a route without links or over hosts or links that are not there.
 Platform parse_platform(const std::string& text, const std::string& name);
 Platform read_platform(const std::filesystem::path&);
 

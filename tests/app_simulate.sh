@@ -133,6 +133,15 @@ for words in "--version" "gemm --version"; do
   expect_ok "${sirocco[@]}" -- $words && expect "our version" grep -qxE 'tessera [0-9.]+' out.txt
 done
 for flag in cfg=a:1 log=root.thres:info help-cfg; do expect_error 2 "unknown option '--${flag%=*}'" "${sirocco[@]}" -- gemm --n 10 --$flag; done
+torn() { cp "$source"/perfmodels/mixed-k40m-m2070/bus/*.v4.xml torn/bus/; sed -i "$1" torn/bus/*.v4.xml; }
+refused() { torn "$1"; expect_error 1 "platform.v4.xml', line [0-9]+: .*$2" "${simulate[@]}" --machine ./torn/ -- "${small[@]}"; }
+refused '$d' 'cut off'
+refused 's/<zone /<realm /; s|</zone>|</realm>|' 'no element <realm>'
+refused 's/<link id="Host"/& id="Hose"/' 'duplicate attribute'
+refused '0,/bandwidth="/s//bandwidth="-/' 'not a positive number'
+refused 's/<link_ctn id="Host"/<link_ctn id="Hose"/' 'is not there'
+refused '/<link id="Host"/{h;d};/<\/zone>/{x;p;x}' 'stands below it'
+for name in attila hannibal idgraf; do expect_ok "${simulate[@]}" --machine $name -- "${small[@]}" --quiet || true; done  # hannibal has no routes between GPUs
 for flag in "--a x.npy" "--out x.npy" "--verify" "--streams 2" "--machine mirage"; do
   # shellcheck disable=SC2086
   expect_error 2 "not under 'tessera simulate': ${flag%% *};" "${sirocco[@]}" -- gemm --n 10 $flag

@@ -157,9 +157,26 @@ TEST_F(MachineTest, WrongFiguresAreRefused) {
     fresh();
     replace(xml, "bandwidth=\"", "bandwidth=\"-");
     expect_refused("m", "m.platform.v4.xml", "not a positive number");
+    fresh();
+    replace(xml, "id=\"CPU1\"", "id=\"CPU2\"");
+    expect_refused("m", "m.platform.v4.xml", "names 1 CPUs");
+    std::ofstream(xml) << to_xml(pci_tree(bus), 3);
+    expect_refused("m", "m.platform.v4.xml", "version 3, not 4");
     EXPECT_THROW(read_bus(folder_ / "bus", "other"), Error);
     Bus empty = empty_bus("e", 1, 1);
     EXPECT_THROW(write_bus(folder_ / "bus", empty, {}), std::invalid_argument);
+}
+
+// As on StarPU's hannibal, whose GPUs copy over the host.
+TEST_F(MachineTest, RoutesBetweenGpusAreNeededForDirectCopies) {
+    const Bus bus = make_bus("m", 2, 2, 6000);
+    const fs::path xml = folder_ / "bus" / "m.platform.v4.xml";
+    write_bus(folder_ / "bus", bus, pci_tree(bus));
+    const size_t from = text(xml).find("  <route src=\"CUDA0\" dst=\"CUDA1\""), to = text(xml).find("</route>\n", from);
+    replace(xml, text(xml).substr(from, to + 9 - from), "");
+    expect_refused("m", "m.platform.v4.xml", "no route from CUDA0 to CUDA1, between which memcpy_peer promises");
+    for (int i = 0; i < 2; ++i) replace(xml, "\"memcpy_peer\" value=\"1\"", "\"memcpy_peer\" value=\"0\"");
+    EXPECT_EQ(read_bus(folder_ / "bus", "m").cudas, 2);
 }
 
 TEST_F(MachineTest, OldFilesWithoutNumaAndWithLargerTables) {
