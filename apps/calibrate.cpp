@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -125,14 +124,9 @@ class Bar {
     std::string last_;
 };
 
-// What was typed, for whoever looks at the models later, and for measuring the same again.
-std::string command_line() {
-    std::ifstream file("/proc/self/cmdline");
-    std::string text = "tessera", word;
-    std::getline(file, word, char(0));  // the program's path
-    while (std::getline(file, word, char(0))) text += " " + shell_word(word);
-    return text;
-}
+// What was typed, for whoever looks at the models later, and for measuring the same again: without what changes no
+// time.
+std::string command_line() { return "tessera " + typed_words({"--quiet", "--json", "--reset"}, {"--save"}); }
 
 // Peaks are what the cores do at best: of two measurements the larger is nearer, unless all is measured again.
 void note_machine(MachineFacts& facts, Peaks peaks, bool reset) {
@@ -221,14 +215,14 @@ int run(Flags f) {
     const Peaks peaks = measure_peaks(1);  // before StarPU's workers take the cores
     Bar bar(f.train.common.quiet);
     CalibrationOptions o;
-    o.samples = f.samples, o.reset = f.reset;
+    o.samples = f.samples, o.reset = f.reset, o.command = command_line();
     o.progress = [&](int64_t done, int64_t total, const std::string& what) { bar.show(done, total, what); };
     int64_t together = 0;
     const Measure measure = [&](const Runtime& runtime, const std::vector<const Plan*>& plans, const Step& step) {
         scratch.give_bus(folder);
+        if (!f.save.empty()) check_saving(Machine(folder, machine_name()), f.save);  // one that is refused is not noted
         change_facts(folder, [&](MachineFacts& facts) { note_machine(facts, peaks, f.reset); });
         Machine machine(folder, machine_name());
-        if (!f.save.empty()) check_saving(machine, f.save);
         const CalibrationResult r = calibrate(runtime, machine, plans, step, o);
         CoRunOptions company;
         company.pairs = f.pairs.value_or(runtime.cuda_workers() > 0 ? CoRunOptions().pairs : 0);

@@ -293,6 +293,25 @@ std::string shell_word(const std::string& word) {
     return quote + word + quote;
 }
 
+std::string typed_words(const std::vector<std::string>& alone, const std::vector<std::string>& valued) {
+    std::ifstream file("/proc/self/cmdline");
+    std::string text, word;
+    const auto next = [&] { return bool(std::getline(file, word, char(0))); };
+    next();  // the program's path
+#ifdef STARPU_SIMGRID
+    while (word != "--" && next()) {}  // SimGrid's words come first
+#endif
+    const auto has = [&](const std::vector<std::string>& flags, const std::string& flag) {
+        return std::find(flags.begin(), flags.end(), flag) != flags.end();
+    };
+    while (next()) {
+        if (has(valued, word)) next();
+        else if (!has(alone, word) && !has(valued, word.substr(0, word.find('='))))
+            text += (text.empty() ? "" : " ") + shell_word(word);
+    }
+    return text;
+}
+
 int64_t rss_bytes() {
     std::ifstream statm("/proc/self/statm");
     int64_t total = 0, resident = 0;

@@ -58,6 +58,9 @@ std::vector<int64_t> parse_widths(const std::string& text);  // "512,512"; "0" o
 
 // A word of a command line as a shell takes it, in quotes where it needs them.
 std::string shell_word(const std::string&);
+// This program's own command line behind its name, as it can be typed again; in a simulation that of the simulated
+// program. Left out are some flags: of `valued` with their values, too.
+std::string typed_words(const std::vector<std::string>& alone, const std::vector<std::string>& valued);
 
 // Resident memory of this process.
 int64_t rss_bytes();

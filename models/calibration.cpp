@@ -100,11 +100,11 @@ std::vector<Wanted> missing(const Runtime& runtime, const Machine& machine, cons
 
 // What others have written meanwhile stays.
 void merge(Machine& machine, const TaskClass& c, int implementation,
-           const std::map<ModelDevice, std::vector<double>>& times, bool stale, bool reset) {
+           const std::map<ModelDevice, std::vector<double>>& times, bool stale, const CalibrationOptions& o) {
     const FolderLock lock = lock_machine(machine.folder());
     const std::string& name = c.task->codelet->name;
     machine.facts = read_facts(machine.folder());
-    ModelFile model = stale ? ModelFile{} : model_of(machine, name, reset);
+    ModelFile model = stale ? ModelFile{} : model_of(machine, name, o.reset);
     if (stale) {
         machine.facts.codelets.erase(name);
         std::erase_if(machine.facts.together_us, [&](const auto& entry) {
@@ -112,9 +112,11 @@ void merge(Machine& machine, const TaskClass& c, int implementation,
         });
     }
     describe(machine.facts, *c.plan, c.task->codelet);
+    EntryFacts& entry = machine.facts.codelets[name].entries[c.task->footprint];
+    entry.command = o.command;
     for (const auto& [device, t] : times) {
         model.set(device, implementation, entry_of(c.task->footprint, c.bytes(), c.task->cost.flops, t));
-        machine.facts.codelets[name].entries[c.task->footprint].origin.erase(device);
+        entry.origin.erase(device);
     }
     std::filesystem::create_directories(machine.model_path(name).parent_path());
     write_model(machine.model_path(name), model);
@@ -156,7 +158,7 @@ CalibrationResult calibrate(const Runtime& runtime, Machine& machine, const std:
             for (auto& [device, t] : times) result.spikes += drop_spikes(t);
         }
         result.measured += int64_t(times.size());
-        merge(machine, w.what, w.implementation, times, is_stale(machine, codelet), o.reset);
+        merge(machine, w.what, w.implementation, times, is_stale(machine, codelet), o);
     }
     if (o.progress) o.progress(int64_t(todo.size()), int64_t(todo.size()), "");
     return result;

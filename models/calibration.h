@@ -11,6 +11,7 @@ namespace tessera {
 struct CalibrationOptions {
     int64_t samples = least_samples + 2;  // per device and implementation, after one that is not counted
     bool reset = false;                   // measures what is there and current, too
+    std::string command;                  // noted with what is measured
     // Called before each measurement with how many of `total` are done.
     std::function<void(int64_t done, int64_t total, const std::string& what)> progress;
 };

@@ -78,8 +78,23 @@ class Check {
         if (!options_.elsewhere) return again_ + flag(r);
         return "measure there" + (recorded_ ? ": " + again_ + flag(r) : "");
     }
+    // The commands that measured an entry, or those of a codelet.
+    std::vector<std::string> noted(const std::string& codelet, std::optional<uint32_t> footprint) const {
+        std::vector<std::string> all;
+        const auto facts = machine_.facts.codelets.find(codelet);
+        if (facts == machine_.facts.codelets.end()) return all;
+        for (const auto& [of, entry] : facts->second.entries)
+            if (!entry.command.empty() && (!footprint || *footprint == of) &&
+                std::find(all.begin(), all.end(), entry.command) == all.end())
+                all.push_back(entry.command);
+        return all;
+    }
     // What mends an entry, or a codelet's whole file.
     std::string command(Reset r, const std::string& codelet, std::optional<uint32_t> footprint = {}) const {
+        if (auto all = noted(codelet, footprint); !all.empty()) {
+            for (std::string& one : all) one += flag(r);
+            return (options_.elsewhere ? "measure there: " : "") + join(all, " && ");
+        }
         const bool of_another = (footprint && !machine_.facts.entry(codelet, *footprint)) ||
                                 (options_.measures && !options_.measures(codelet, footprint));
         return of_another && !options_.elsewhere ? "tessera calibrate COMMAND" + flag(r) : again(r);

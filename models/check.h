@@ -33,7 +33,7 @@ struct Finding {
     int implementation = 0;
     uint32_t footprint = 0;
     std::string what;     // one line with the figures
-    std::string command;  // that mends it; COMMAND in it stands for the one that runs such a task
+    std::string command;  // that mends it: what measured it; COMMAND in it stands for the one that runs such a task
 };
 
 // Peaks first, then by codelet; empty if nothing is suspicious. Estimates are not looked at: they claim nothing.

@@ -55,15 +55,31 @@ double figure(const Json& j, const char* key) {
     return value;
 }
 
-Json to_json(const EntryFacts& e) {
+// Each command once; rows have its number.
+class Commands {
+ public:
+    Json number(const std::string& command) {
+        const auto at = std::find(all_.begin(), all_.end(), command);
+        if (at == all_.end()) return all_.push_back(command), all_.size() - 1;
+        return at - all_.begin();
+    }
+    Json json() const { return all_; }
+
+ private:
+    std::vector<std::string> all_;
+};
+
+Json to_json(const EntryFacts& e, Commands& commands) {
     Json tiles = Json::array(), origin = Json::object();
     for (const auto& t : e.tiles) tiles.push_back(tile_text(t));
     for (const auto& [device, from] : e.origin)
         if (from != Origin::measured) origin[name_of(device)] = name_of(from);
-    return {{"arguments", e.arguments}, {"tiles", tiles}, {"flops", e.flops}, {"bytes", e.bytes}, {"origin", origin}};
+    Json j{{"arguments", e.arguments}, {"tiles", tiles}, {"flops", e.flops}, {"bytes", e.bytes}, {"origin", origin}};
+    if (!e.command.empty()) j["command"] = commands.number(e.command);
+    return j;
 }
 
-EntryFacts entry_from(const Json& j) {
+EntryFacts entry_from(const Json& j, const Json& commands) {
     EntryFacts e;
     e.arguments = j.at("arguments").get<std::string>();
     for (const Json& t : j.at("tiles")) e.tiles.push_back(parse_tile(t.get<std::string>()));
@@ -74,6 +90,8 @@ EntryFacts entry_from(const Json& j) {
         if (from == std::end(origins)) throw std::invalid_argument("'" + name.get<std::string>() + "' is no origin");
         e.origin[device_of(device)] = *from;
     }
+    if (const auto command = j.find("command"); command != j.end())  // absent in files of before
+        e.command = commands.at(command->get<size_t>()).get<std::string>();
     return e;
 }
 
@@ -108,10 +126,11 @@ CoRunTask co_run_task(const Json& j) {
 
 Json to_json(const MachineFacts& m) {
     Json devices = Json::array(), codelets = Json::object(), together = Json::array();
+    Commands commands;
     for (const DeviceFacts& d : m.devices) devices.push_back(to_json(d));
     for (const auto& [name, c] : m.codelets) {
         Json entries = Json::object();
-        for (const auto& [footprint, e] : c.entries) entries[footprint_text(footprint)] = to_json(e);
+        for (const auto& [footprint, e] : c.entries) entries[footprint_text(footprint)] = to_json(e, commands);
         codelets[name] = {
             {"op", c.op}, {"dtype", c.dtype}, {"source", c.source}, {"hash", c.hash}, {"entries", entries}};
     }
@@ -122,7 +141,7 @@ Json to_json(const MachineFacts& m) {
                             {"us", us}});
     return {{"version", version},   {"name", m.name},       {"description", m.description}, {"starpu", m.starpu},
             {"date", m.date},       {"command", m.command}, {"derived", m.derived},         {"devices", devices},
-            {"codelets", codelets}, {"together", together}};
+            {"codelets", codelets}, {"together", together}, {"commands", commands.json()}};
 }
 
 MachineFacts facts_from(const Json& j) {
@@ -132,11 +151,13 @@ MachineFacts facts_from(const Json& j) {
                                                           {"command", &m.command}, {"derived", &m.derived}};
     for (const auto& [key, value] : texts) *value = j.at(key).get<std::string>();
     for (const Json& d : j.at("devices")) m.devices.push_back(device_from(d));
+    const Json commands = j.value("commands", Json::array());
     for (const auto& [name, c] : j.at("codelets").items()) {
         CodeletFacts& facts = m.codelets[name];
         facts.op = c.at("op").get<std::string>(), facts.dtype = c.at("dtype").get<std::string>();
         facts.source = c.at("source").get<std::string>(), facts.hash = c.at("hash").get<std::string>();
-        for (const auto& [footprint, e] : c.at("entries").items()) facts.entries[parse_hex(footprint)] = entry_from(e);
+        for (const auto& [footprint, e] : c.at("entries").items())
+            facts.entries[parse_hex(footprint)] = entry_from(e, commands);
     }
     for (const Json& t : j.value("together", Json::array()))
         m.together_us[{device_of(t.at("device").get<std::string>()), co_run_task(t.at("task")),

@@ -24,6 +24,7 @@ struct EntryFacts {
     std::vector<std::array<int64_t, 3>> tiles;  // rows, columns, leading dimension
     double flops = 0, bytes = 0;
     std::map<ModelDevice, Origin> origin;  // absent: measured
+    std::string command;                   // that measured it last; empty: nobody noted it
     Origin on(const ModelDevice&) const;
     bool described() const { return flops > 0 || bytes > 0; }
 };

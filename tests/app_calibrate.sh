@@ -39,6 +39,10 @@ expect "progress in a pipe is lines that name codelets" grep -qE '^calibrate: [a
 expect "no carriage return among them" not grep -q $'\r' err.txt
 expect "StarPU's own folder of the run is gone" test -z "$(find cache/scratch -mindepth 1 -type d)"
 
+facts=cache/machines/here/tessera.json
+expect "both commands are noted, without what changes no time" test \
+  "$(sed -n '/^ "commands"/,/^ ]/p' $facts | grep -c 'tessera calibrate train mlp --data digits:320 --hidden 16 --batch 32\( --serial --hidden 24\)\?"')" = 2
+
 # --- pairs: of tasks so long that their implementations are told apart on a busy machine, too ---
 long=(train mlp --data digits:320 --hidden 512,512 --batch 128 --quiet)
 calibrate "${long[@]}"
@@ -127,6 +131,7 @@ expect_ok "${perfmodel[@]}" show gemm_f32 --machine saved/mine/ && expect "what 
 expect_ok "$program" machine compose --gpus 1xh100 --link 25GB/s --gpu-memory 80G --out composed && cp -r composed composed.before
 expect_error 2 "'composed' is another machine: .*H100" "$program" calibrate "${small[@]}" --save composed
 expect "it is as it was" diff -rq composed composed.before
+expect "a command that was refused is not noted" not grep -q 'composed' $facts
 expect "the cache holds machines' folders, nothing loose" test -z "$(find cache/machines -mindepth 1 -maxdepth 1 \( -name bus -o -name codelets -o -name '*.json' \))"
 expect_error 2 "unknown machine 'nosuch'" "$program" "${small[@]}" --machine nosuch
 expect "train lists the known machines" grep -q '^hint: .*sirocco' err.txt

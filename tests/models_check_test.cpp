@@ -298,6 +298,23 @@ TEST_F(Poisoned, WhatRunsHaveLeftNeedsTheCommandThatRunsIt) {
     EXPECT_EQ(finding().command, "tessera calibrate COMMAND --reset") << "the last did not";
 }
 
+TEST_F(Poisoned, TheCommandThatMeasuredARowMendsIt) {
+    auto& entries = m_.facts.codelets[gemm_f32.name].entries;
+    entries[1].command = "tessera calibrate gemm --n 96", entries[2].command = "tessera calibrate train mlp";
+    m_.facts.command = "tessera calibrate train lenet5";
+    entry(1).samples = 9;
+    EXPECT_EQ(finding().command, "tessera calibrate gemm --n 96");
+    entry(1).samples = 10, entry(1).deviation_us = entry(1).mean_us;
+    EXPECT_EQ(finding().command, "tessera calibrate gemm --n 96 --reset");
+    CheckOptions options;
+    options.elsewhere = true;
+    EXPECT_EQ(finding(options).command, "measure there: tessera calibrate gemm --n 96 --reset");
+    std::ofstream(m_.model_path(gemm_f32.name)) << "45";
+    const auto damaged = check_models(m_);
+    ASSERT_EQ(damaged.size(), 1u);
+    EXPECT_EQ(damaged[0].command, "tessera calibrate gemm --n 96 --reset && tessera calibrate train mlp --reset");
+}
+
 TEST_F(Poisoned, OnlyACommandThatMeasuresItMendsIt) {
     m_.facts.command = "tessera calibrate train mlp";
     entry(3).samples = 9;

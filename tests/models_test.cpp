@@ -287,8 +287,9 @@ MachineFacts sample_facts() {
                  {gpu1, "Tesla K40m", 4290, 1430, 0, 288, false, "s"}};
     CodeletFacts& c = m.codelets["gemm_f32"];
     c = {"gemm", "f32", "gemm.cu", "0123456789ab", {}};
-    c.entries[0xf0000001] = {"gemm alpha=1", {{64, 32, 128}, {1, 2, 3}}, 1e9, 3.5, {{gpu1, Origin::mapped}}};
-    c.entries[2] = {"", {}, 0, 0, {}};
+    c.entries[0xf0000001] = {"gemm alpha=1",           {{64, 32, 128}, {1, 2, 3}}, 1e9, 3.5,
+                             {{gpu1, Origin::mapped}}, "tessera calibrate gemm"};
+    c.entries[2] = {"", {}, 0, 0, {}, ""};
     return m;
 }
 
@@ -311,6 +312,8 @@ TEST(Facts, RoundTripSortedAndDiffable) {
     EXPECT_EQ(e->tiles, (std::vector<std::array<int64_t, 3>>{{64, 32, 128}, {1, 2, 3}}));
     EXPECT_EQ(e->on(gpu1), Origin::mapped);
     EXPECT_EQ(e->on(cpu), Origin::measured);
+    EXPECT_EQ(e->command, "tessera calibrate gemm");
+    EXPECT_EQ(back.entry("gemm_f32", 2)->command, "");
     EXPECT_EQ(back.entry("gemm_f32", 3), nullptr);
     EXPECT_EQ(back.entry("gemm", 2), nullptr);
 }
@@ -337,6 +340,7 @@ TEST(Facts, DamageIsOneClearLine) {
     EXPECT_NE(refused(replaced(text, "64 x 32", "64 y 32")).find("no tile"), std::string::npos);
     EXPECT_NE(refused(replaced(text, "4290.0", "-1")).find("negative"), std::string::npos);
     EXPECT_NE(refused(replaced(text, "4290.0", "\"fast\"")), "");
+    EXPECT_NE(refused(replaced(text, "\"command\": 0", "\"command\": 1")), "") << "no such command";
     EXPECT_NE(refused(replaced(text, "f0000001", "zz")).find("no footprint"), std::string::npos);
     for (const char* other : {"[]", "3", "{}", "null", "{\"version\": 1}"}) EXPECT_NE(refused(other), "") << other;
 }

@@ -67,6 +67,12 @@ class SavedMachine : public ::testing::Test {
     }
     void save() const { save_machine(Machine(measured_), folder_ / "kept"); }
     Machine kept() const { return Machine(folder_ / "kept"); }
+    static void note(const fs::path& folder, const std::string& codelet, uint32_t footprint,
+                     const std::string& command) {
+        MachineFacts facts = read_facts(folder);
+        facts.codelets[codelet].entries[footprint].command = command;
+        write_facts(folder, facts);
+    }
     double kept_us(const std::string& codelet, const ModelDevice& device, uint32_t footprint) const {
         return kept().model(codelet).fastest_us(device, footprint);
     }
@@ -97,6 +103,8 @@ class SavedMachine : public ::testing::Test {
 TEST_F(SavedMachine, KeepsWhatWasSavedBefore) {
     put(measured_, "gemm_f32", now_, {{core, entry(1, 100)}, {gpu, entry(1, 10)}, {core, entry(2, 200)}});
     put(measured_, "linear_f32", "a", {{core, entry(5, 50)}});
+    for (uint32_t footprint : {1u, 2u}) note(measured_, "gemm_f32", footprint, "tessera calibrate gemm");
+    note(measured_, "linear_f32", 5, "tessera calibrate train mlp");
     MachineFacts facts = read_facts(measured_);
     facts.together_us[{gpu, {"gemm_f32", 1, 0}, {"gemm_f32", 1, 0}}] = 15;
     facts.devices = {device(core, 100), device(gpu, 1000)};
@@ -106,6 +114,7 @@ TEST_F(SavedMachine, KeepsWhatWasSavedBefore) {
     fs::remove_all(measured_);
     make("box", 2, 1);
     put(measured_, "gemm_f32", now_, {{core, entry(2, 222)}, {core, entry(3, 300)}});
+    note(measured_, "gemm_f32", 2, "tessera calibrate gemm --m 9");
     facts = read_facts(measured_);
     facts.devices = {device(core, 111)};
     write_facts(measured_, facts);
@@ -117,7 +126,11 @@ TEST_F(SavedMachine, KeepsWhatWasSavedBefore) {
     EXPECT_EQ(kept_us("linear_f32", core, 5), 50);
     const MachineFacts after = kept().facts;
     for (uint32_t footprint : {1u, 2u, 3u}) EXPECT_NE(after.entry("gemm_f32", footprint), nullptr) << footprint;
-    EXPECT_NE(after.entry("linear_f32", 5), nullptr);
+    EXPECT_EQ(after.entry("gemm_f32", 1)->command, "tessera calibrate gemm");
+    EXPECT_EQ(after.entry("gemm_f32", 2)->command, "tessera calibrate gemm --m 9");
+    EXPECT_EQ(after.entry("gemm_f32", 3)->command, "") << "nobody noted it";
+    ASSERT_NE(after.entry("linear_f32", 5), nullptr);
+    EXPECT_EQ(after.entry("linear_f32", 5)->command, "tessera calibrate train mlp");
     EXPECT_EQ(after.codelets.at("linear_f32").hash, "a");
     EXPECT_EQ(after.together_us.size(), 1u);
     ASSERT_NE(after.device(core), nullptr);
