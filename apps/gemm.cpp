@@ -195,9 +195,11 @@ void measure(const GemmFlags& f, Product& product, Trace& trace, GemmRun& r, con
         r.link_bytes.clear();
         for (const auto& [pair, sum] : bytes)
             if (sum > 0) r.link_bytes.push_back({pair.first, pair.second, sum});
-        r.tasks.clear();
-        for (const WorkerTotals& t : trace.totals()) r.tasks.push_back(t.tasks);
-        for (size_t w = 0; w < totals_before.size(); ++w) r.tasks[w] -= totals_before[w].tasks;
+        r.workers = trace.totals();
+        for (size_t w = 0; w < totals_before.size(); ++w) {
+            r.workers[w].tasks -= totals_before[w].tasks;
+            r.workers[w].busy_us -= totals_before[w].busy_us, r.workers[w].fetch_us -= totals_before[w].fetch_us;
+        }
     }
     r.peak_memory_bytes = trace.peak_memory_bytes();
 }
@@ -239,7 +241,7 @@ void run_in_memory(const GemmFlags& f, const Runtime& runtime) {
     const Plan plain = product_plan(params.a, params.b, params.c, options.gemm, {});
     const TaskSpec inner = plain.largest_task();
 #ifdef STARPU_SIMGRID
-    complete_models(*machine, {&plain}, devices_of(runtime), "tessera calibrate gemm");
+    const Completion models = complete_models(*machine, {&plain}, devices_of(runtime), calibrate_command());
 #endif
     const TaskTime known = machine ? model_time(*machine, inner) : [](const WorkerInfo&) { return NAN; };
     ProductMachine m = product_machine(runtime, machine.get(), inner.cost.flops, known);
@@ -258,6 +260,8 @@ void run_in_memory(const GemmFlags& f, const Runtime& runtime) {
     nlohmann::json j = gemm_result(f, runtime, m, r);
 #ifdef STARPU_SIMGRID
     j["machine"] = machine->name();
+    j["devices"] = worker_times(runtime, r.workers, r.seconds.back());
+    add_models(j, models);
 #endif
     GemmEnd end;
     end.write_out = [&] {

@@ -37,9 +37,9 @@ struct GemmRun {
     double setup_seconds = 0;
     std::vector<std::array<int64_t, 3>> link_bytes;  // of the last repetition: from, to, bytes
     std::vector<int64_t> peak_memory_bytes;
-    std::vector<int64_t> tasks;    // per worker, of the same repetition
-    int64_t tile = 0, tile_k = 0;  // largest extents of a tile of C, and of one of A and B along k
-    bool empty = false;            // no products: alpha is 0
+    std::vector<WorkerTotals> workers;  // of the same repetition
+    int64_t tile = 0, tile_k = 0;       // largest extents of a tile of C, and of one of A and B along k
+    bool empty = false;                 // no products: alpha is 0
     std::optional<DiskRun> disk;
 };
 void add_repetition(GemmRun&, const GemmFlags&, double seconds);  // and says so

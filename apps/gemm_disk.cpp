@@ -188,7 +188,7 @@ void run_gemm_on_disk(const GemmFlags& f, const Runtime& runtime) {
         executor.wait();
         add_repetition(r, f, (starpu_timing_now() - begin) * 1e-6);
     }
-    for (const WorkerTotals& t : trace.totals()) r.tasks.push_back(t.tasks);
+    r.workers = trace.totals();
     r.peak_memory_bytes = {s.bytes()};
     r.disk = DiskRun{stores.read_bytes() / f.repeat, stores.stored_bytes() / f.repeat, limit, rate,
                      stores.written_bytes / std::max(1e-9, stores.write_s)};

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "apps/gemm.h"
+#include "apps/simulated.h"
 #include "apps/table.h"
 #include "core/statistics.h"
 
@@ -14,12 +15,13 @@ namespace {
 
 // Part of all tasks that each device ran.
 std::vector<double> shares_of(const Runtime& runtime, const ProductMachine& machine, const GemmRun& run) {
-    const double all = double(std::accumulate(run.tasks.begin(), run.tasks.end(), int64_t(0)));
+    double all = 0;
+    for (const WorkerTotals& t : run.workers) all += double(t.tasks);
     std::vector<double> shares(machine.names.size());
     if (all == 0) return shares;
     for (const WorkerInfo& w : runtime.workers())
-        for (size_t d = 0; d < shares.size() && size_t(w.id) < run.tasks.size(); ++d)
-            if (int(w.node) == machine.blocks[d].node) shares[d] += double(run.tasks[size_t(w.id)]) / all;
+        for (size_t d = 0; d < shares.size() && size_t(w.id) < run.workers.size(); ++d)
+            if (int(w.node) == machine.blocks[d].node) shares[d] += double(run.workers[size_t(w.id)].tasks) / all;
     return shares;
 }
 
@@ -123,6 +125,7 @@ static void print_gemm(const nlohmann::json& j) {
                                human_bytes(int64_t(j["disk"]["read_bytes_per_s"].get<double>())) + "/s, " +
                                human_bytes(j["disk"]["written_bytes"].get<int64_t>()) + " written"});
     if (j.contains("rss_bytes")) table.row({"resident memory", human_bytes(j["rss_bytes"].get<int64_t>())});
+    if (j.contains("models")) table.row({"models", j["models"].get<std::string>()});
     if (j.contains("verified"))
         table.row({"verified", j["verified"].is_null() ? "no" : j["verified"].get<std::string>()});
     std::cout << table.text() << "\n";
@@ -131,6 +134,7 @@ static void print_gemm(const nlohmann::json& j) {
         for (const auto& s : j["share"]) shares.row({s["device"].get<std::string>(), percent(s["share"])});
         std::cout << shares.text();
     }
+    if (j.contains("devices")) std::cout << "\n" << worker_table(j["devices"]);
     if (!j["bytes"].empty()) {
         Table bytes({"from", "to", "bytes"});
         for (const auto& b : j["bytes"])

@@ -29,7 +29,7 @@ ProductMachine typical_machine(const Runtime& runtime, Machine* machine, DType d
     const Matrix square{nullptr, tile, tile, 0, dtype};
     const TaskSpec task = inner_task(square, square, square, {}, tile, plan);
 #ifdef STARPU_SIMGRID
-    complete_models(*machine, {&plan}, devices_of(runtime), "tessera calibrate gemm");
+    complete_models(*machine, {&plan}, devices_of(runtime), calibrate_command());
 #endif
     const TaskTime unknown = [](const WorkerInfo&) { return NAN; };
     return product_machine(runtime, machine, task.cost.flops, machine ? model_time(*machine, task) : unknown);
@@ -94,7 +94,7 @@ int64_t choose_tile(const GemmFlags& f, const Runtime& runtime, Machine* machine
 #ifdef STARPU_SIMGRID
     std::vector<const Plan*> all;
     for (const Plan& p : plans) all.push_back(&p);
-    complete_models(*machine, all, devices_of(runtime), "tessera calibrate gemm");
+    complete_models(*machine, all, devices_of(runtime), calibrate_command());
 #endif
     int64_t best = 0;
     double least = INFINITY;

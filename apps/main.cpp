@@ -10,6 +10,7 @@
 #include <tuple>
 
 #include "apps/options.h"
+#include "apps/simulated.h"
 #include "core/error.h"
 
 extern "C" char** environ;
@@ -114,6 +115,9 @@ static void open_standard_descriptors() {
 int main(int argc, char** argv) {
     open_standard_descriptors();
     install_abort_handler();
+#ifdef STARPU_SIMGRID
+    end_at_standstill();
+#endif
     try {
         return run(argc, argv);
     } catch (const UsageError& e) { return fail(e.what(), e.hint(), 2); } catch (const Error& e) {

@@ -1,6 +1,7 @@
 // tessera simulate --machine NAME -- COMMAND ...: the same program on StarPU-SimGrid, as the machine NAME would run it.
 // SimGrid reads the platform before main, so the environment is made here and another executable is started with it.
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #include "apps/scratch.h"
 #include "apps/table.h"
 #include "core/error.h"
+#include "core/file.h"
 #include "models/bus.h"
 #include "models/machine.h"
 
@@ -83,10 +85,52 @@ void end_child(int signal) {
     if (child > 0) kill(child, SIGKILL);
 }
 
+// What SimGrid logs: kept back, because after an error of ours its view of the same is noise, and where it has no other
+// it is the reason.
+class Log {
+ public:
+    Log() : file_(memfd_create("simgrid", 0)) { check_system(file_.value() >= 0, "cannot start the simulation"); }
+    std::string flag() const { return "--log=root.app:file:/proc/self/fd/" + std::to_string(file_.value()); }
+    std::string text() const {
+        std::string all(size_t(std::max<off_t>(0, lseek(file_.value(), 0, SEEK_END))), ' ');
+        const ssize_t n = pread(file_.value(), all.data(), all.size(), 0);
+        all.resize(size_t(std::max<ssize_t>(0, n)));
+        return all;
+    }
+    // Without time and place, which stand in brackets before it.
+    std::string first_line() const {
+        std::string line = text();
+        line.resize(std::min(line.find('\n'), line.size()));
+        for (const char* priority : {"/CRITICAL] ", "/ERROR] ", "/WARNING] "})
+            if (const size_t at = line.find(priority); at != line.npos) line.erase(0, at + std::strlen(priority));
+        return line;
+    }
+
+ private:
+    Descriptor file_;
+};
+
+// How the simulation ended, for people and as an exit code.
+int tell_end(int status, const Log& log) {
+    const std::string said = log.first_line();
+    if (WIFEXITED(status)) {
+        const int code = WEXITSTATUS(status);
+        if (code == 0) std::cerr << log.text();
+        else if (!said.empty() && said.find("Deadlock") == said.npos) std::cerr << "note: SimGrid: " << said << "\n";
+        return code;
+    }
+    if (ended_by) return 128 + ended_by;
+    const int signal = WTERMSIG(status);
+    std::cerr << "error: the simulation was ended by signal " << strsignal(signal)
+              << (said.empty() ? "" : "; SimGrid: " + said) << "\n";
+    return said.empty() ? 128 + signal : 1;
+}
+
 // Runs the program and returns its exit code; signals for this process go to it, so that we stay to clean up.
 int run(const fs::path& program, const std::vector<std::string>& words) {
     // SimGrid takes out its own before main: the words that are to be ours stand behind a --.
-    std::vector<std::string> all = {program.string(), "--log=root.thres:warning", "--"};
+    const Log log;
+    std::vector<std::string> all = {program.string(), "--log=root.thres:warning", log.flag(), "--"};
     all.insert(all.end(), words.begin(), words.end());
     std::vector<char*> arguments;
     for (std::string& w : all) arguments.push_back(w.data());
@@ -117,11 +161,7 @@ int run(const fs::path& program, const std::vector<std::string>& words) {
     while (waitpid(pid, &status, 0) < 0)
         if (errno != EINTR) check_system(false, "waiting for the simulation");
     child = 0;
-    if (WIFEXITED(status)) return WEXITSTATUS(status);
-    if (ended_by) return 128 + ended_by;
-    const int signal = WTERMSIG(status);
-    std::cerr << "error: the simulation was ended by signal " << strsignal(signal) << "\n";
-    return 128 + signal;
+    return tell_end(status, log);
 }
 
 int simulate(const Flags& f) {

@@ -61,22 +61,13 @@ Measured run_steps(TrainSetup& s) {
 
 nlohmann::json result_of(TrainSetup& s) {
     const Machine& machine = *s.machine;
-    const Completion& models = s.models;
     const Measured m = run_steps(s);
     const Plan& plan = s.executor.plan(s.trainer.plan());
     const TaskSchedule* const schedule = s.executor.schedule(s.trainer.plan());
     const Bound bound = model_bound(s.runtime, plan, machine, s.flags.common.deterministic);
     const double flops = s.trainer.flops_of(0);
-    std::vector<nlohmann::json> devices, traffic;
+    std::vector<nlohmann::json> traffic;
     std::vector<std::string> nodes;
-    for (const WorkerInfo& w : s.runtime.workers()) {
-        const WorkerTotals& t = m.totals[size_t(w.id)];
-        devices.push_back({{"worker", w.name},
-                           {"tasks", t.tasks},
-                           {"busy", t.busy_us * 1e-6 / m.seconds},
-                           {"transfers", t.fetch_us * 1e-6 / m.seconds},
-                           {"idle", std::max(0.0, 1 - (t.busy_us + t.fetch_us) * 1e-6 / m.seconds)}});
-    }
     for (const auto& [pair, bytes] : m.bytes)
         if (bytes > 0)
             traffic.push_back({{"from", node_name(unsigned(pair.first))},
@@ -84,33 +75,32 @@ nlohmann::json result_of(TrainSetup& s) {
                                {"bytes", bytes}});
     const auto peak = s.trace->peak_memory_bytes();
     for (size_t n = 0; n < peak.size(); ++n) nodes.push_back(node_name(int64_t(n)));
-    nlohmann::json estimates = nlohmann::json::object();
-    for (const auto& [origin, count] : models.estimates) estimates[std::string(name_of(origin))] = count;
-    return {{"simulated", true},
-            {"machine", machine.name()},
-            {"network", s.flags.network},
-            {"parameters", s.weights.elements()},
-            {"steps", s.flags.steps},
-            {"seconds", m.seconds},
-            {"step_seconds", m.step_s},
-            {"samples_per_s", double(s.flags.batch) / m.step_s},
-            {"gflops", flops / m.step_s * 1e-9},
-            {"tasks", s.executor.submitted_tasks()},
-            {"efficiency", bound.seconds / m.step_s},
-            {"bound", bound.seconds},
-            {"bound_kind", bound.kind},
-            {"devices", devices},
-            {"bytes", traffic},
-            {"peak_memory_bytes", {{"per_node", peak}, {"sum", std::accumulate(peak.begin(), peak.end(), int64_t(0))}}},
-            {"memory_nodes", nodes},
-            {"planned", schedule && schedule->step_s > 0 ? nlohmann::json(schedule->step_s) : nullptr},
-            {"policy", s.runtime.policy()},
-            {"workers", s.runtime.workers().size()},
-            {"models_measured", models.measured},
-            {"models_estimated", estimates}};
+    nlohmann::json j = {
+        {"simulated", true},
+        {"machine", machine.name()},
+        {"network", s.flags.network},
+        {"parameters", s.weights.elements()},
+        {"steps", s.flags.steps},
+        {"seconds", m.seconds},
+        {"step_seconds", m.step_s},
+        {"samples_per_s", double(s.flags.batch) / m.step_s},
+        {"gflops", flops / m.step_s * 1e-9},
+        {"tasks", s.executor.submitted_tasks()},
+        {"efficiency", bound.seconds / m.step_s},
+        {"bound", bound.seconds},
+        {"bound_kind", bound.kind},
+        {"devices", worker_times(s.runtime, m.totals, m.seconds)},
+        {"bytes", traffic},
+        {"peak_memory_bytes", {{"per_node", peak}, {"sum", std::accumulate(peak.begin(), peak.end(), int64_t(0))}}},
+        {"memory_nodes", nodes},
+        {"planned", schedule && schedule->step_s > 0 ? nlohmann::json(schedule->step_s) : nullptr},
+        {"policy", s.runtime.policy()},
+        {"workers", s.runtime.workers().size()}};
+    add_models(j, s.models);
+    return j;
 }
 
-void print(const nlohmann::json& j, const Completion& models) {
+void print(const nlohmann::json& j) {
     const auto percent = [](const nlohmann::json& x) { return fixed(100 * x.get<double>(), 1) + " %"; };
     Table table({"", ""}, false);
     table.row({"machine", j["machine"].get<std::string>() + ", simulated under " + j["policy"].get<std::string>()});
@@ -119,13 +109,9 @@ void print(const nlohmann::json& j, const Completion& models) {
                            fixed(j["gflops"], 1) + " GFLOP/s"});
     table.row({"efficiency", percent(j["efficiency"]) + " of the bound (" + j["bound_kind"].get<std::string>() + ", " +
                                  human_seconds(j["bound"]) + ")"});
-    table.row({"models", models.text()});
+    table.row({"models", j["models"].get<std::string>()});
     std::cout << table.text() << "\n";
-    Table workers({"worker", "tasks", "busy", "transfers", "idle"});
-    for (const auto& w : j["devices"])
-        workers.row({w["worker"].get<std::string>(), std::to_string(w["tasks"].get<int64_t>()), percent(w["busy"]),
-                     percent(w["transfers"]), percent(w["idle"])});
-    std::cout << workers.text() << "\n";
+    std::cout << worker_table(j["devices"]) << "\n";
     Table bytes({"from", "to", "bytes"});
     for (const auto& b : j["bytes"])
         bytes.row({b["from"].get<std::string>(), b["to"].get<std::string>(), human_bytes(b["bytes"].get<int64_t>())});
@@ -146,7 +132,7 @@ Command add_train(CLI::App& app) {
         TrainSetup setup(*flags, [&] { return whole_batches(*flags); });
         setup.write_dag();
         const nlohmann::json j = result_of(setup);
-        print(j, setup.models);
+        print(j);
         if (flags->common.json) std::cout << j.dump() << std::endl;
         flags->common.write_trace(setup.trace.get(), setup.plans());  // after the results: it may fail
         return 0;

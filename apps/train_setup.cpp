@@ -242,7 +242,7 @@ RowTiles serial_tiles(const TrainFlags& f, const Runtime& runtime) {
 // Placed are plans of runs whose policy follows that (schedulers/list.cpp); others place tasks themselves.
 void TrainSetup::plan(Plan& plan, bool in_company) {
 #ifdef STARPU_SIMGRID
-    models = complete_models(*machine, {&plan}, devices_of(runtime), "tessera calibrate train " + flags.network);
+    models = complete_models(*machine, {&plan}, devices_of(runtime), calibrate_command());
 #endif
     if (!machine || flags.common.serial) return;
     if (in_company && !flags.common.deterministic)

@@ -23,6 +23,10 @@ find_library(GLPK_LIBRARY glpk REQUIRED)
 add_library(GLPK::GLPK UNKNOWN IMPORTED)
 set_target_properties(GLPK::GLPK PROPERTIES IMPORTED_LOCATION ${GLPK_LIBRARY} INTERFACE_INCLUDE_DIRECTORIES ${GLPK_INCLUDE})
 
+if(TESSERA_FLAVOUR STREQUAL sim)
+  find_library(SIMGRID_LIBRARY simgrid REQUIRED)
+endif()
+
 # StarPU's two flavours share one soname: RPATH, which wins over LD_LIBRARY_PATH, keeps a program with its own.
 add_link_options(-Wl,--disable-new-dtags)
 set(CMAKE_BUILD_RPATH ${STARPU_LIBRARY_DIRS} ${STARPU_LIBDIR})

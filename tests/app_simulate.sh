@@ -77,6 +77,17 @@ if expect_ok "${sirocco[@]}" -- gemm --n 100 --json; then
   expect "the table says so" grep -qE '^traffic +-$' out.txt
 fi
 
+# --- a product says what its times are and who was busy, as a training step does ---
+if expect_ok "${sirocco[@]}" --cpus 2 -- gemm --n 1920 --tile 960 --json; then
+  expect "estimates are marked" grep -qE '^models +[0-9]+ measured; estimates: [0-9]+ from StarPU' out.txt
+  expect "a row for each worker" test "$(grep -cE '^(CUDA|CPU) [0-9].* %  +[0-9.]+ %  +[0-9.]+ %$' out.txt)" = 6
+  last_line_is_json
+  for key in models_measured models_estimated devices busy transfers idle; do expect "the JSON has $key" grep -q "\"$key\":" last.json; done
+  grep -oE '"busy":[^,]*,"idle":[^,]*,"tasks":[^,]*,"transfers":[^,}]*' last.json | tr ':' ',' |
+    awk -F, '{ s = $2 + $4 + $8; if (!(s > 0.999 && s < 1.1)) bad = 1; n++; tasks += $6 } END { exit bad || n != 6 || tasks != 8 }' ||
+    fail "busy, transfers and idle are the whole of 6 workers with 8 tasks"
+fi
+
 # --- trace and picture of what never ran ---
 if expect_ok "${sirocco[@]}" -- "${small[@]}" --trace t.json --gantt t.svg --dag d.dot --json; then
   expect "t.json is JSON" valid_json t.json
@@ -112,7 +123,9 @@ expect_ok "$program" machine --machine mirage && expect "it has its GPUs" grep -
 cp -r cache/machines/here nothing
 rm nothing/codelets/45/* nothing/tessera.json
 expect_error 1 "machine 'here' has no time for [a-z_]+_[a-z0-9]+ on cpu" "${simulate[@]}" --machine ./nothing/ -- "${small[@]}"
-expect "it says what to run" grep -q '^hint: .*tessera calibrate train mlp' err.txt
+expect "it says what to run" grep -qxF 'hint: measure there: tessera calibrate train mlp --hidden 64 --batch 64' err.txt
+expect_error 1 "machine 'here' has no time for gemm_f32 on cpu" "${simulate[@]}" --machine ./nothing/ -- gemm --n 96 --tile 48 --repeat 2 --json
+expect "with all that the plan depends on" grep -qxF 'hint: measure there: tessera calibrate gemm --n 96 --tile 48' err.txt
 cp -r cache/machines/here torn; head -c 900 cache/machines/here/codelets/45/gemm_f32.here >torn/codelets/45/gemm_f32.here
 expect_error 1 "gemm_f32.here'.*cut off" "${simulate[@]}" --machine ./torn/ -- "${small[@]}"
 sed 's/^45$/46/' cache/machines/here/codelets/45/gemm_f32.here >torn/codelets/45/gemm_f32.here
@@ -120,6 +133,15 @@ expect_error 1 "gemm_f32.here'.*version 46" "${simulate[@]}" --machine ./torn/ -
 rm -rf torn; cp -r "$source/perfmodels/mixed-k40m-m2070" torn
 sed -i 's/id="CUDA3"/id="CUDA9"/' torn/bus/*.platform.v4.xml
 expect_error 1 "platform.v4.xml.*CUDA3" "${simulate[@]}" --machine ./torn/ -- "${small[@]}"
+torn() { cp "$source"/perfmodels/mixed-k40m-m2070/bus/*.v4.xml torn/bus/; sed -i "$1" torn/bus/*.v4.xml; }
+refused() { torn "$1"; expect_error 1 "platform.v4.xml', line [0-9]+: .*$2" "${simulate[@]}" --machine ./torn/ -- "${small[@]}"; }
+refused '$d' 'cut off'
+refused 's/<zone /<realm /; s|</zone>|</realm>|' 'no element <realm>'
+refused 's/<link id="Host"/& id="Hose"/' 'duplicate attribute'
+refused '0,/bandwidth="/s//bandwidth="-/' 'not a positive number'
+refused 's/<link_ctn id="Host"/<link_ctn id="Hose"/' 'is not there'
+refused '/<link id="Host"/{h;d};/<\/zone>/{x;p;x}' 'stands below it'
+for name in attila hannibal idgraf; do expect_ok "${simulate[@]}" --machine $name -- "${small[@]}" --quiet || true; done  # hannibal has no routes between GPUs
 
 # --- what a simulation understands: ours alone, not what SimGrid takes ---
 for command in train gemm; do
@@ -133,15 +155,6 @@ for words in "--version" "gemm --version"; do
   expect_ok "${sirocco[@]}" -- $words && expect "our version" grep -qxE 'tessera [0-9.]+' out.txt
 done
 for flag in cfg=a:1 log=root.thres:info help-cfg; do expect_error 2 "unknown option '--${flag%=*}'" "${sirocco[@]}" -- gemm --n 10 --$flag; done
-torn() { cp "$source"/perfmodels/mixed-k40m-m2070/bus/*.v4.xml torn/bus/; sed -i "$1" torn/bus/*.v4.xml; }
-refused() { torn "$1"; expect_error 1 "platform.v4.xml', line [0-9]+: .*$2" "${simulate[@]}" --machine ./torn/ -- "${small[@]}"; }
-refused '$d' 'cut off'
-refused 's/<zone /<realm /; s|</zone>|</realm>|' 'no element <realm>'
-refused 's/<link id="Host"/& id="Hose"/' 'duplicate attribute'
-refused '0,/bandwidth="/s//bandwidth="-/' 'not a positive number'
-refused 's/<link_ctn id="Host"/<link_ctn id="Hose"/' 'is not there'
-refused '/<link id="Host"/{h;d};/<\/zone>/{x;p;x}' 'stands below it'
-for name in attila hannibal idgraf; do expect_ok "${simulate[@]}" --machine $name -- "${small[@]}" --quiet || true; done  # hannibal has no routes between GPUs
 for flag in "--a x.npy" "--out x.npy" "--verify" "--streams 2" "--machine mirage"; do
   # shellcheck disable=SC2086
   expect_error 2 "not under 'tessera simulate': ${flag%% *};" "${sirocco[@]}" -- gemm --n 10 $flag
@@ -186,6 +199,12 @@ if expect_ok "${sirocco[@]}" --gpus 1 --cpus 0 -- train mlp --hidden 512 --batch
   expect "efficiency does not pass 1 ($(json_value efficiency out.txt))" is_true "$(json_value efficiency out.txt) <= 1"
   expect "7000 at once are as fast as 5000 ($even, $(json_value samples_per_s out.txt) samples/s)" is_true "$(json_value samples_per_s out.txt) < 1.1 * $even"
 fi
+
+# --- nothing can go on: a policy of the simulator's own tests keeps all tasks ---
+stuck=$folder/../sim/tests/libsim_stuck_policy.so
+if [ -e "$stuck" ]; then
+  expect_error 1 'the simulation came to a standstill' env STARPU_SCHED_LIB="$stuck" STARPU_SCHED=stuck "${sirocco[@]}" -- "${small[@]}" --quiet
+else note "no policy that stands still: the simulator's tests are not built"; fi
 
 # --- interrupted: nobody is left running, nothing lying around ---
 "${sirocco[@]}" -- "${large[@]}" --steps 100000 >k.txt 2>&1 </dev/null & victim=$!
