@@ -41,14 +41,14 @@ struct Way {
     }
     // Until schedules of GPUs are tried; bounded, for only steps that end in order, in a row, are timed.
     void settle(const Dataset& data) {
-        for (int i = 0; i < 100 && !executor.settled(trainer.plan()); ++i) trainer.step();
+        for (int i = 0; i < 400 && !executor.settled(trainer.plan()); ++i) trainer.step();
         trainer.wait();
         const auto settled = [&] {
             for (int plan = 0; plan < executor.plans(); ++plan)
                 if (!executor.settled(plan)) return false;
             return true;
         };
-        for (int i = 0; i < 50 && !settled(); ++i) trainer.evaluate(data);
+        for (int i = 0; i < 200 && !settled(); ++i) trainer.evaluate(data);
     }
     void forward(const Dataset& data, int64_t steps) {
         forward_s.push_back(time_s([&] { trainer.evaluate(data); }) / double(steps));

@@ -113,25 +113,29 @@ std::vector<TaskSchedule> search(const Plan& plan, const FoundSchedules::Times& 
         }
     };
     // Where a transfer waits for all that were placed before it, a change early in the order delays what has nothing to
-    // do with it, and a search refuses it. The others go on from where one with insertion ends.
+    // do with it, and a search refuses it: some go on from where one with insertion ends, others find what that misses.
     const ListScheduler inserting = scheduler(Counting::inserting);
     std::vector<Placement> starts = inserting.search(tries / 2);
     const auto times = inserting.times(starts.front());
     for (Placement& p : starts) p = inserting.by_start(std::move(p));
     add(starts.front(), times);
-    // Which of the two is nearer to what happens, and which of schedules that are about equal is faster in fact,
+    // Which of the two counts is nearer to what happens, and which of schedules that are about equal is faster in fact,
     // estimates cannot tell: all are tried.
     const ListScheduler waiting = scheduler(Counting::waiting), sent_on = scheduler(Counting::sent_on);
-    const ListScheduler* const schedulers[] = {&waiting, &sent_on};
-    std::vector<Placement> found[2];
-    in_threads(2, [&](int64_t i) { found[i] = schedulers[i]->search(tries, starts); });
-    for (size_t i = 0; i < 2; ++i)
-        for (auto p = found[i].begin(); p != found[i].end(); ++p) {
+    const ListScheduler* const schedulers[] = {&waiting, &sent_on, &waiting, &sent_on};
+    std::vector<Placement> found[4];
+    in_threads(4,
+               [&](int64_t i) { found[i] = schedulers[i]->search(tries, i < 2 ? starts : std::vector<Placement>()); });
+    constexpr size_t of_each = 2;
+    for (size_t i = 0; i < 4; ++i) {
+        const size_t before = all.size();
+        for (auto p = found[i].begin(); p != found[i].end() && all.size() < before + of_each; ++p) {
             const auto same = [&](const Placement& other) {
                 return p->worker == other.worker && p->order == other.order;
             };
             if (std::none_of(found[i].begin(), p, same)) add(*p, schedulers[i]->times(*p));
         }
+    }
     return all;
 }
 

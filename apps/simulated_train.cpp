@@ -38,7 +38,7 @@ Measured run_steps(TrainSetup& s) {
                             std::to_string(s.executor.plan(s.trainer.plan()).tasks.size()) + " tasks, of which " +
                             std::to_string(s.flags.steps) + " count");
     for (int64_t i = 0; i < warm; ++i) s.trainer.step();
-    constexpr int enough = 100;  // steps that end out of order are not timed: they could go on for ever
+    constexpr int enough = 400;  // steps that end out of order are not timed: they could go on for ever
     for (int i = 0; i < enough && !s.executor.settled(s.trainer.plan()); ++i) s.trainer.step();
     s.trainer.wait();
     const auto before = s.trace->totals();
