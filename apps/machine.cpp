@@ -31,7 +31,6 @@ struct Flags {
     bool json = false, quiet = false;
 };
 
-std::string speed(double mbytes_per_s) { return fixed(mbytes_per_s * 1e-3, 2) + " GB/s"; }
 std::string figure(double value) { return value > 0 ? fixed(value, 1) : "-"; }
 
 void print_section(const std::string& title, const std::string& text) { std::cout << "\n" << title << "\n" << text; }
@@ -44,7 +43,7 @@ void print_bus(const Bus& bus) {
     for (int i = 0; i < bus.nodes(); ++i) {
         std::vector<std::string> row = {bus.node_name(i)};
         for (int j = 0; j < bus.nodes(); ++j)
-            row.push_back(i == j ? "" : speed(bus.mbytes_per_s[size_t(i)][size_t(j)]));
+            row.push_back(i == j ? "" : rate_text(bus.mbytes_per_s[size_t(i)][size_t(j)], 2));
         table.row(row);
     }
     print_section("bus", table.text());
@@ -305,7 +304,7 @@ int look_here(const Flags& f) {
     table.row({"caches", describe_caches(t)});
     for (const auto& g : t.gpus)
         table.row({"GPU", g.name + " at " + g.address +
-                              (g.gbytes_per_s > 0 ? ", PCI link " + fixed(g.gbytes_per_s, 1) + " GB/s" : "")});
+                              (g.gbytes_per_s > 0 ? ", PCI link " + rate_text(g.gbytes_per_s * 1e3, 1) : "")});
     for (int n = 0; n < h.bus.nodes(); ++n) {
         const bool host = n < h.bus.numas;
         const int64_t limit = h.limits[size_t(n)];

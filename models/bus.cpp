@@ -168,7 +168,16 @@ std::string one_decimal(double value) {
 
 std::string Bus::node_name(int node) const {
     if (node >= numas) return "CUDA " + std::to_string(node - numas);
-    return numas == 1 ? "RAM" : "NUMA " + std::to_string(node);
+    return "NUMA " + std::to_string(node);
+}
+
+std::string rate_text(double mbytes_per_s, int decimals) {
+    const bool giga = mbytes_per_s >= 1e3;
+    char text[64];
+    char* const end = std::to_chars(text, text + sizeof text, giga ? mbytes_per_s * 1e-3 : mbytes_per_s,
+                                    std::chars_format::fixed, giga ? decimals : 0)
+                          .ptr;
+    return std::string(text, end) + (giga ? " GB/s" : " MB/s");
 }
 
 Bus empty_bus(const std::string& name, int cpus, int cudas) {
@@ -242,14 +251,15 @@ std::vector<std::string> suspicious(const Bus& bus) {
     std::string fast_pair;
     int fast_pairs = 0;
     const auto gbytes = [&](int from, int to) { return bus.mbytes_per_s[size_t(from)][size_t(to)] * 1e-3; };
+    const auto rate = [&](int from, int to) { return rate_text(bus.mbytes_per_s[size_t(from)][size_t(to)], 1); };
     const auto from_to = [&](int from, int to) { return bus.node_name(from) + " to " + bus.node_name(to); };
     for (int i = 0; i < bus.nodes(); ++i)
         for (int j = 0; j < bus.nodes(); ++j) {
             if (i == j) continue;
             const double there = gbytes(i, j), back = gbytes(j, i);
             const bool peers = i >= bus.numas && j >= bus.numas;
-            const std::string speed = from_to(i, j) + ": " + one_decimal(there) + " GB/s";
-            if (there > 4 * back) lines.push_back(speed + ", but " + one_decimal(back) + " GB/s the other way");
+            const std::string speed = from_to(i, j) + ": " + rate(i, j);
+            if (there > 4 * back) lines.push_back(speed + ", but " + rate(j, i) + " the other way");
             if (there > (peers ? 1000 : 200)) lines.push_back(speed + " is more than any link carries");
             if (there < 0.5) lines.push_back(speed + " is slower than any PCIe slot of a GPU");
             if (bus.latency_us[size_t(i)][size_t(j)] > 1000)
@@ -265,8 +275,8 @@ std::vector<std::string> suspicious(const Bus& bus) {
             const int a = bus.gpu_node(g), b = bus.gpu_node(other);
             if (bus.devices[size_t(g)].model != bus.devices[size_t(other)].model || gbytes(0, b) < 1.5 * gbytes(0, a))
                 continue;
-            lines.push_back(from_to(0, a) + ": " + one_decimal(gbytes(0, a)) + " GB/s, where its equal " +
-                            bus.node_name(b) + " has " + one_decimal(gbytes(0, b)) + " GB/s");
+            lines.push_back(from_to(0, a) + ": " + rate(0, a) + ", where its equal " + bus.node_name(b) + " has " +
+                            rate(0, b));
             break;
         }
     return lines;

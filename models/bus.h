@@ -26,8 +26,11 @@ struct Bus {
 
     int nodes() const { return numas + cudas; }
     int gpu_node(int gpu) const { return numas + gpu; }
-    std::string node_name(int node) const;  // "RAM", "NUMA 1", "CUDA 0"
+    std::string node_name(int node) const;  // "NUMA 0", "CUDA 0", as StarPU calls them
 };
+
+// "11.7 GB/s"; below 1 GB/s "870 MB/s".
+std::string rate_text(double mbytes_per_s, int decimals);
 
 // A bus of that many nodes with all speeds 0, to be filled.
 Bus empty_bus(const std::string& name, int cpus, int cudas);

@@ -22,6 +22,11 @@ std::string text_of(double value) {
     return {text, std::to_chars(text, text + sizeof text, value, std::chars_format::general, 6).ptr};
 }
 
+std::string stated(double mbytes_per_s) {
+    const bool giga = mbytes_per_s >= 1e3;
+    return text_of(giga ? mbytes_per_s * 1e-3 : mbytes_per_s) + (giga ? " GB/s" : " MB/s") + " as stated";
+}
+
 // A device of the machine that is being made.
 struct Place {
     ModelDevice device;  // as the new machine numbers it
@@ -114,6 +119,7 @@ Bus bus_of(const ComposeOptions& o, const std::vector<Place>& gpus, int cores) {
                     peer_of(p, gpus[h], o.peer_mbytes_per_s);
         if (p.source->machine) bus.devices[g] = p.source->bus.devices[size_t(p.origin.id)];
         else bus.devices[g].model = p.source->device->name;
+        if (p.part->scale != 1) bus.devices[g].model += " x" + text_of(p.part->scale);  // StarPU names workers so
         if (p.part->memory_bytes > 0) bus.devices[g].memory_bytes = p.part->memory_bytes;
         if (bus.devices[g].memory_bytes <= 0)
             throw UsageError("nobody said how much memory '" + p.part->source + "' has", "say it: --gpu-memory 80G");
@@ -133,7 +139,7 @@ DeviceFacts facts_of(const Place& p) {
     if (p.part->scale == 1) return f;
     for (double* speed : {&f.f32_gflops, &f.f64_gflops, &f.bf16_gflops, &f.gbytes_per_s}) *speed *= p.part->scale;
     f.measured = false;
-    f.name += " x " + text_of(p.part->scale);
+    f.name += " x" + text_of(p.part->scale);
     f.source += "; speed times " + text_of(p.part->scale);
     return f;
 }
@@ -194,7 +200,7 @@ std::string derived_text(const ComposeOptions& o, const std::map<std::string, Co
                                       : s.device->name + " (published figures, not measured)") +
                            scale(p);
         if (s.machine && p.count > s.bus.cudas) text += ", " + std::to_string(s.bus.cudas) + " of them measured";
-        text += p.link_mbytes_per_s > 0            ? ", link " + text_of(p.link_mbytes_per_s * 1e-3) + " GB/s as stated"
+        text += p.link_mbytes_per_s > 0            ? ", link " + stated(p.link_mbytes_per_s)
                 : !s.machine                       ? ""
                 : s.machine->facts.derived.empty() ? ", link as measured there"
                                                    : ", link as there; that machine is derived itself";
@@ -203,8 +209,8 @@ std::string derived_text(const ComposeOptions& o, const std::map<std::string, Co
     if (o.cpus.count > 0)
         parts.push_back(std::to_string(o.cpus.count) + " CPU cores of " + core_text(o.cpus, sources.at(o.cpus.source)) +
                         scale(o.cpus));
-    if (o.peer_mbytes_per_s > 0) parts.push_back("peers " + text_of(o.peer_mbytes_per_s * 1e-3) + " GB/s as stated");
-    if (o.host_mbytes_per_s > 0) parts.push_back("host " + text_of(o.host_mbytes_per_s * 1e-3) + " GB/s as stated");
+    if (o.peer_mbytes_per_s > 0) parts.push_back("peers " + stated(o.peer_mbytes_per_s));
+    if (o.host_mbytes_per_s > 0) parts.push_back("host " + stated(o.host_mbytes_per_s));
     return join(parts, "; ");
 }
 

@@ -32,7 +32,11 @@ expect_ok "${compose[@]}" --from $from --gpus 1x$from,1x$from --scale 1,0.5 --cp
 expect "it says what was scaled" grep -q 'at 0.5 of its speed' out.txt
 expect "six bus files" test "$(ls made/bus | wc -l)" = 6
 expect_ok "${machine[@]}" --machine ./made
-expect_ok "${compose[@]}" --gpus 2xh100 --link 25GB/s --gpu-memory 80G --out published
+expect_ok "${machine[@]}" --machine ./made && expect "memories have the names of all tables" grep -qE '^from . to +NUMA 0 +CUDA 0 +CUDA 1$' out.txt
+expect_ok "${compose[@]}" --gpus 2xh100,1xh100 --scale 1,0.5 --link 25GB/s,900MB/s --gpu-memory 80G --out published
+expect "a slow link is in MB/s" grep -q 'link 900 MB/s as stated' out.txt
+expect_ok "${machine[@]}" --machine ./published && expect "in the bus, too" grep -qE '^NUMA 0 .*25.00 GB/s +25.00 GB/s +900 MB/s$' out.txt
+expect "and the slower GPU has a name of its own" grep -q 'CUDA 2 .*NVIDIA H100 SXM x0.5' out.txt
 expect_error 1 "'made' is there already" "${compose[@]}" --gpus 1x$from --out made
 expect_ok "${compose[@]}" --gpus 1x$from --out made --force
 expect_ok "${compose[@]}" --gpus 1x$from --out made/ --force

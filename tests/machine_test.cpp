@@ -204,7 +204,9 @@ TEST_F(MachineTest, SuspiciousRowsAreNamed) {
     };
     Bus slow_back = bus, fast = bus, peer = bus, unequal = bus;
     slow_back.mbytes_per_s[1][0] = 1400;
-    EXPECT_TRUE(finds(slow_back, "RAM to CUDA 0: 6.0 GB/s, but 1.4 GB/s the other way"));
+    EXPECT_TRUE(finds(slow_back, "NUMA 0 to CUDA 0: 6.0 GB/s, but 1.4 GB/s the other way"));
+    slow_back.mbytes_per_s[1][0] = 140;
+    EXPECT_TRUE(finds(slow_back, "NUMA 0 to CUDA 0: 6.0 GB/s, but 140 MB/s the other way"));
     fast.mbytes_per_s[0][2] = fast.mbytes_per_s[2][0] = 300000;
     EXPECT_TRUE(finds(fast, "more than any link carries"));
     peer.mbytes_per_s[1][2] = peer.mbytes_per_s[2][1] = 20000;
