@@ -117,7 +117,9 @@ void check_gemm_flags(GemmFlags& f) {
 }
 
 double generated_element(const GemmFlags& f, uint64_t stream, int64_t i, int64_t j, int64_t cols) {
-    return 2.0 * double(random_uniform(f.common.seed, stream, uint64_t(i * cols + j))) - 1.0;
+    const auto index = uint64_t(i * cols + j);
+    if (f.dtype == "f64") return double(random_bits(f.common.seed, stream, index) >> 11) * 0x1p-52 - 1.0;
+    return 2.0 * double(random_uniform(f.common.seed, stream, index)) - 1.0;
 }
 
 std::string verified(const CheckedProduct& p, const GemmFlags& f) {
@@ -127,10 +129,15 @@ std::string verified(const CheckedProduct& p, const GemmFlags& f) {
     const ProductCheck check = exact ? exact_product(p) : freivalds(p, rounds, f.common.seed ^ 0x5eed);
     const std::string how =
         exact ? "every element, in double" : "Freivalds' check, " + std::to_string(rounds) + " vectors";
-    const std::string where = exact ? "an element" : "a row times random signs";  // what is compared
+    const bool element = exact || check.col >= 0;
+    const std::string where = element ? "an element" : "a row times random signs";  // what is compared
     if (!check.ok())
-        throw Error("the product is wrong: " + where + " in row " + std::to_string(check.row) + " is off by " +
-                    scientific(check.worst, 2) + ", allowed is " + scientific(check.tolerance, 2) + " (" + how + ")");
+        throw Error("the product is wrong: " +
+                    (element
+                         ? "the element in row " + std::to_string(check.row) + ", column " + std::to_string(check.col)
+                         : where + " in row " + std::to_string(check.row)) +
+                    " is off by " + scientific(check.worst, 2) + ", allowed is " + scientific(check.tolerance, 2) +
+                    " (" + how + ")");
     const double quotient = check.worst > 0 ? check.worst / check.tolerance : 0;
     return how + ": largest error / allowed = " + scientific(quotient, 1) + " (" + scientific(check.worst, 1) + " / " +
            scientific(check.tolerance, 1) + " in " + where + " of C)";

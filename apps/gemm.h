@@ -45,8 +45,8 @@ struct GemmRun {
 void add_repetition(GemmRun&, const GemmFlags&, double seconds);  // and says so
 nlohmann::json gemm_result(const GemmFlags&, const Runtime&, const ProductMachine&, const GemmRun&);
 
-// Element (i, j) of a generated matrix, in [-1, 1), exact in bf16's exponent range: a pure function of --seed. Streams:
-// 1 for A, 2 for B, 3 for C.
+// Element (i, j) of a generated matrix, in [-1, 1): a pure function of --seed, f64 with all of its mantissa, else exact
+// in f32. Streams: 1 for A, 2 for B, 3 for C.
 double generated_element(const GemmFlags&, uint64_t stream, int64_t i, int64_t j, int64_t cols);
 
 // Checks a product in double (data/freivalds.h): every element where that takes about a second, else by Freivalds'

@@ -1,66 +1,15 @@
 #include "data/freivalds.h"
 
-#include <algorithm>
-#include <cfloat>
-#include <cmath>
-#include <limits>
-#include <stdexcept>
-#include <string>
-#include <thread>
-#include <vector>
+#include <numeric>
 
 #include "core/random.h"
-#include "core/threads.h"
+#include "data/product_errors.h"
 
 namespace tessera {
 namespace {
-constexpr int64_t block_elements = 1 << 18;  // read at once by each thread
-constexpr int64_t strip = 1024;              // columns of a block against which all vectors are held while in the cache
-constexpr int64_t lanes = 8;                 // independent sums; fixed, so that the compiler makes them vectors
-
-// body(part, begin, end) for contiguous parts of [0, count), each in a thread.
-template <class Body>
-void in_parts(int64_t count, int64_t parts, Body body) {
-    in_threads(parts, [&](int64_t part) { body(part, count * part / parts, count * (part + 1) / parts); });
-}
-
-int64_t parts_for(int64_t pieces) {
-    return std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, std::clamp<int64_t>(pieces, 1, 16));
-}
-
-double dot(const double* v, const double* w, int64_t count) {
-    double sums[lanes] = {}, sum = 0;
-    int64_t j = 0;
-    for (; j + lanes <= count; j += lanes)
-        for (int64_t l = 0; l < lanes; ++l) sums[l] += v[j + l] * w[j + l];
-    for (; j < count; ++j) sum += v[j] * w[j];
-    for (const double s : sums) sum += s;
-    return sum;
-}
-
-// out += s v, and out += (s v)^2.
-void add_scaled(double s, const double* __restrict v, double* __restrict out, int64_t count) {
-    int64_t j = 0;
-    for (; j + lanes <= count; j += lanes)
-        for (int64_t l = 0; l < lanes; ++l) out[j + l] += s * v[j + l];
-    for (; j < count; ++j) out[j] += s * v[j];
-}
-void add_squares(double s, const double* __restrict v, double* __restrict out, int64_t count) {
-    int64_t j = 0;
-    for (; j + lanes <= count; j += lanes)
-        for (int64_t l = 0; l < lanes; ++l) out[j + l] += (s * v[j + l]) * (s * v[j + l]);
-    for (; j < count; ++j) out[j] += (s * v[j]) * (s * v[j]);
-}
-
-double sum_of_squares(const double* v, const double* scales, int64_t count) {
-    double sums[lanes] = {}, sum = 0;
-    int64_t j = 0;
-    for (; j + lanes <= count; j += lanes)
-        for (int64_t l = 0; l < lanes; ++l) sums[l] += (scales[j + l] * v[j + l]) * (scales[j + l] * v[j + l]);
-    for (; j < count; ++j) sum += (scales[j] * v[j]) * (scales[j] * v[j]);
-    for (const double s : sums) sum += s;
-    return sum;
-}
+constexpr int64_t block_elements = 1 << 18;             // read at once by each thread
+constexpr int64_t most_rows = 16, looked_at = 1 << 20;  // rows and elements that are compared one by one
+constexpr int64_t strip = 1024;  // columns of a block against which all vectors are held while in the cache
 
 // The 2-norm of scales[i] v[i stride], whose squares add up to `squares` if those neither overflowed nor vanished.
 double norm(double squares, const double* v, const double* scales, int64_t count, int64_t stride) {
@@ -150,72 +99,6 @@ Applied apply(const RowMatrix& m, bool transposed, const Vectors& in) {
     return sums[0];
 }
 
-std::string size_text(const RowMatrix& m) { return std::to_string(m.rows) + " x " + std::to_string(m.cols); }
-
-struct Sizes {
-    int64_t m, n, k;
-    bool has_ab, has_c0;
-};
-
-Sizes sizes_of(const CheckedProduct& p) {
-    Sizes s{p.c.rows, p.c.cols, p.ta ? p.a.rows : p.a.cols, p.alpha != 0, p.beta != 0};
-    const bool ab_fits = (p.ta ? p.a.cols : p.a.rows) == s.m && (p.tb ? p.b.cols : p.b.rows) == s.k &&
-                         (p.tb ? p.b.rows : p.b.cols) == s.n;
-    const bool c0_fits = p.c0.rows == s.m && p.c0.cols == s.n;
-    if (s.m < 0 || s.n < 0 || s.k < 0 || (s.has_ab && !ab_fits) || (s.has_c0 && !c0_fits))
-        throw std::invalid_argument("product check: A " + size_text(p.a) + (p.ta ? " transposed" : "") + ", B " +
-                                    size_text(p.b) + (p.tb ? " transposed" : "") + ", C0 " + size_text(p.c0) +
-                                    " and C " + size_text(p.c) + " do not fit");
-    if (p.dtype != DType::f32 && p.dtype != DType::f64 && p.dtype != DType::bf16)
-        throw std::invalid_argument("product check: C of type " + std::string(name_of(p.dtype)));
-    if (!s.has_ab) s.k = 0;
-    return s;
-}
-
-// The formula of the header; `width`: the elements of C that one error sums over.
-struct Bound {
-    Bound(const CheckedProduct& p, const Sizes& s, int64_t width) {
-        const bool wide = p.dtype == DType::f64;
-        const double k = double(s.k), times = double(std::max<int64_t>(p.times_stored, 1));
-        const double along_k = facts(wide ? DType::f64 : DType::f32).epsilon * k,
-                     own = 4 * 0x1p-52 * std::sqrt(double(width));
-        const double stored = 4 * facts(p.dtype).epsilon * std::sqrt(times), factors = p.tf32 ? 0x1p-7 : 0;
-        per_product = 2 * along_k + factors + (times > 1 ? stored : 0) + own * std::sqrt(k);
-        per_result = along_k + factors + stored + own;
-        tiny = (std::abs(p.alpha) * k + 1) * double(width) * (wide ? DBL_MIN : FLT_MIN);
-        root = std::sqrt(k) * std::max(std::abs(p.alpha), 1.0), alpha = std::abs(p.alpha);
-        largest = wide ? DBL_MAX / double(std::max<int64_t>(width, 1)) : p.dtype == DType::f32 ? FLT_MAX : 0x1.fep127;
-    }
-    // `terms`: the 2-norm of the products a b; `start`, `result`: |beta C0| and |C|.
-    double allowed(double terms, double start, double result) const {
-        return per_product * alpha * terms + per_result * (start + result) + tiny;
-    }
-    // Sums on the way to a result are at most `root` times the norm of their terms.
-    bool may_overflow(double terms, double start) const {
-        return std::isfinite(terms) && std::isfinite(start) && !(root * terms + start <= largest);
-    }
-    double per_product, per_result, tiny, root, alpha, largest;
-};
-
-// The error of a result: 0 if it cannot be judged, infinite if one is finite and the other is not.
-double error_of(double result, double reference, bool may_overflow) {
-    const bool finite = std::isfinite(result);
-    if (finite && std::isfinite(reference)) return std::abs(result - reference);
-    return finite == std::isfinite(reference) || may_overflow ? 0 : std::numeric_limits<double>::infinity();
-}
-
-// Keeps the error that is largest relative to what is allowed.
-struct Worst {
-    ProductCheck check;
-    double ratio = 0;
-    void add(double error, double allowed, int64_t row) {
-        if (std::isinf(error)) allowed = 0;  // the values that give the bound are not finite either
-        const double r = error == 0 ? 0 : allowed > 0 ? error / allowed : INFINITY;
-        if (r <= ratio) return;
-        ratio = r, check = {error, allowed, row};
-    }
-};
-
 // A matrix as doubles, transposed if asked for.
 std::vector<double> whole(const RowMatrix& m, bool transposed) {
     std::vector<double> rows(size_t(m.rows * m.cols));
@@ -287,16 +170,29 @@ ProductCheck freivalds(const CheckedProduct& p, int rounds, uint64_t seed) {
     }
     const Bound bound(p, s, s.n);
     Worst worst;
+    std::vector<double> stands_out(static_cast<size_t>(s.m));
     for (int64_t i = 0; i < s.m; ++i) {
-        const double terms = ab.norms[size_t(i)], start = std::abs(p.beta) * c0.norms[size_t(i)];
-        const double allowed = bound.allowed(terms, start, c.norms[size_t(i)]);
+        const double terms = ab.norms[size_t(i)], start = std::abs(p.beta) * c0.norms[size_t(i)],
+                     result = c.norms[size_t(i)];
+        const double allowed = bound.allowed(terms, start, result), usual = bound.tight(terms, 0, start, result);
         for (int r = 0; r < rounds; ++r) {
             const size_t e = size_t(r * s.m + i);
             const double reference =
                 (s.has_ab ? p.alpha * ab.products[e] : 0) + (s.has_c0 ? p.beta * c0.products[e] : 0);
-            worst.add(error_of(c.products[e], reference, bound.may_overflow(terms, start)), allowed, i);
+            const double error = error_of(c.products[e], reference, bound.may_overflow(terms, start));
+            worst.add(error, allowed, i);
+            if (error > 0) stands_out[size_t(i)] = std::max(stands_out[size_t(i)], error / usual);
         }
     }
+    // A row's bound grows with its length, and one wrong element may hide below it.
+    std::vector<int64_t> rows(static_cast<size_t>(s.m));
+    std::iota(rows.begin(), rows.end(), int64_t(0));
+    const int64_t some = std::min(s.m, std::clamp<int64_t>(looked_at / std::max<int64_t>(s.n, 1), 1, most_rows));
+    std::partial_sort(rows.begin(), rows.begin() + some, rows.end(),
+                      [&](int64_t x, int64_t y) { return stands_out[size_t(x)] > stands_out[size_t(y)]; });
+    rows.resize(size_t(some));
+    std::erase_if(rows, [&](int64_t i) { return stands_out[size_t(i)] == 0; });
+    check_elements(p, s, rows, worst);
     return worst.check;
 }
 
@@ -322,7 +218,7 @@ ProductCheck exact_product(const CheckedProduct& p) {
                 const double terms = norm(squares[size_t(j)], b.data() + j, row, s.k, s.n);
                 const double reference = (s.has_ab ? p.alpha * sum[size_t(j)] : 0) + start;
                 worst[size_t(part)].add(error_of(c[e], reference, bound.may_overflow(terms, std::abs(start))),
-                                        bound.allowed(terms, std::abs(start), std::abs(c[e])), i);
+                                        bound.allowed(terms, std::abs(start), std::abs(c[e])), i, j);
             }
         }
     });

@@ -35,7 +35,7 @@ struct CheckedProduct {
 
 struct ProductCheck {
     double worst = 0, tolerance = 0;                // the largest error compared with what is allowed there
-    int64_t row = -1;                               // where that is
+    int64_t row = -1, col = -1;                     // where that is; col -1: the row times random signs
     bool ok() const { return worst <= tolerance; }  // false for NaN
 };
 
@@ -52,6 +52,9 @@ struct ProductCheck {
 // C with an element that is wrong by more than its row's bound passes with probability at most 2^-rounds; if it is the
 // only one in its row, no luck is needed. Where the reference is Inf or NaN, C x must be either; where sums may
 // overflow dtype, it may be.
+// A row's bound grows with its length. So the rows that stand out most, 16 at most, are then compared element by
+// element, with e sqrt(k) (2 q + P^2 / q + 2 r) + e T |beta C0_ij| in place of the first line, P being the largest of
+// 16 or more sums on the way to the element: errors have random signs as far as P, up to sqrt(k) q, lets them.
 ProductCheck freivalds(const CheckedProduct& product, int rounds, uint64_t seed);
 
 // Element by element, 4 m n k operations; allowed is the same with n = 1, q = |alpha| sqrt(sum over l of

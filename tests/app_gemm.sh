@@ -57,6 +57,10 @@ expect_error 2 "'b.npy', which this run reads" "${gemm[@]}" --a a.npy --b b.npy 
 expect "inputs are as they were" cmp a.npy input.npy
 npy e.npy 20 20; expect_ok "${gemm[@]}" --a e.npy --b e.npy --out e.npy --verify || true  # read before it is replaced
 
+# C of alpha 0, beta 1 is what was generated; doubles that were floats end with 29 bits of zeros.
+expect_ok "${gemm[@]}" --n 20 --dtype f64 --alpha 0 --beta 1 --out generated.npy &&
+  expect "generated doubles have full mantissas" is_true "$(tail -c +129 generated.npy | od -An -v -tu4 -w8 | awk '$1 % 2^29' | wc -l) >= 390"
+
 # --- on disk ---
 for shape in "--n 700" "--m 500 --n 300 --k 900 --ta --beta 0.5" "--m 300 --n 700 --k 200 --tb --alpha 2" "--n 600 --dtype f64"; do
   # shellcheck disable=SC2086

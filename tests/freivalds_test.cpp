@@ -133,6 +133,44 @@ TEST(ProductCheck, OneWrongElementOf300x200) {
     }
 }
 
+// Rows of thousands of elements: what rounding may add up to in a row hides much, and what is off in an element must
+// not.
+TEST(ProductCheck, OneWrongElementInALongRow) {
+    const auto found = [](auto type, int64_t n, int64_t k, int transposes, std::initializer_list<double> errors) {
+        using T = decltype(type);
+        Case<T> x(7, n, k, transposes & 1, transposes & 2, 0.5, transposes == 3 ? -1 : 0);
+        const ProductCheck good = freivalds(x.product(), rounds, 11);
+        EXPECT_TRUE(good.ok()) << text(good);
+        for (const double error : errors) {
+            SCOPED_TRACE(testing::Message()
+                         << n << ", k " << k << ", transposes " << transposes << ", error " << error);
+            const T was = x.c(5, n / 3);
+            x.c(5, n / 3) = T(Compute<T>(double(Compute<T>(was)) + error));
+            const ProductCheck check = freivalds(x.product(), rounds, 11);
+            EXPECT_FALSE(check.ok()) << text(check);
+            EXPECT_EQ(check.row, 5);
+            EXPECT_EQ(check.col, n / 3);
+            x.c(5, n / 3) = was;
+        }
+    };
+    for (const int transposes : {0, 1, 2, 3}) {
+        found(float(), 3000, 3000, transposes, {1, -0.1, 0.02});
+        found(float(), 5000, 100, transposes, {1, 1e-3});
+        found(double(), 3000, 1000, transposes, {1, 1e-6, 1e-10});
+        found(bf16(0.f), 2000, 500, transposes, {20, 5});
+    }
+}
+
+// Terms of one sign, then of the other: sums on the way are large, and what they round is legitimate.
+TEST(ProductCheck, LargeSumsOnTheWayToSmallElements) {
+    Case<float> x(3, 200, 4000);
+    std::fill(x.a.values.begin(), x.a.values.end(), 0.1f);
+    for (int64_t l = 0; l < 4000; ++l)
+        for (int64_t j = 0; j < 200; ++j) x.b(l, j) = (l < 2000 ? 0.7f : -0.7f);
+    x.compute();
+    expect_checks(x.product(), true);
+}
+
 // Two errors that cancel for half of the vectors: each round misses them with probability 1/2.
 TEST(ProductCheck, RoundsMultiplyTheChances) {
     Case<double> x(20, 30, 10);
