@@ -61,10 +61,10 @@ StreamedGemm choose_stream(const GemmFlags& f, const Runtime& runtime, int64_t l
         with_tile(256, 256);
     }
     s.block_m = s.block_n = 1;
-    throw Error(
-        "--host-memory " + f.common.host_memory + " is too small for tiles of " + std::to_string(s.tile_m) + " x " +
-            std::to_string(s.tile_k),
-        "the least that works is " + std::to_string(s.bytes() / (1 << 20) + 1) + "M; or choose a smaller --tile");
+    throw Error("--host-memory " + f.common.host_memory + " is too small for tiles of " + std::to_string(s.tile_m) +
+                    " x " + std::to_string(s.tile_k),
+                "the least that works is " + whole_mebibytes(s.bytes()) +
+                    (f.tile == "auto" ? "" : "; or choose a smaller --tile"));
 }
 
 // Matrices of this run on disk. C of a run with --out is the file's, else in the swap folder.
@@ -153,9 +153,12 @@ std::string verify(const GemmFlags& f, const StreamedGemm& s, Stores& stores, st
     if (stores.out) written = std::make_unique<MatrixReader>(f.out);
     p.c = {f.m, f.n, source(stores.swap_c.get(), written.get())};
     if (f.beta != 0)
-        p.c0 = {f.m, f.n, [&f](int64_t row, int64_t rows, double* to) {
-                    for (int64_t i = row; i < row + rows; ++i)
-                        for (int64_t j = 0; j < f.n; ++j) *to++ = generated_element(f, 3, i, j, f.n);
+        p.c0 = {f.m, f.n, [&f, &s](int64_t row, int64_t rows, double* to) {
+                    dispatch<float, double, bf16>(s.dtype, "gemm", [&]<class T>() {  // as it was stored
+                        for (int64_t i = row; i < row + rows; ++i)
+                            for (int64_t j = 0; j < f.n; ++j)
+                                *to++ = double(Compute<T>(T(Compute<T>(generated_element(f, 3, i, j, f.n)))));
+                    });
                 }};
     return verified(p, f);
 }

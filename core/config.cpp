@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <functional>
@@ -134,6 +135,11 @@ int64_t parse_size(const std::string& text, const std::string& what) {
         throw UsageError(what + " '" + text + "' is not a size",
                          "write a positive number of bytes, or one with K, M, G or T");
     return n << shift;
+}
+
+std::string whole_mebibytes(int64_t bytes) {
+    constexpr int64_t mebibyte = int64_t(1) << 20;
+    return std::to_string(std::max<int64_t>(1, (bytes + mebibyte - 1) / mebibyte)) + "M";
 }
 
 }  // namespace tessera

@@ -30,5 +30,7 @@ std::string environment_page();
 
 // "4096", "250M", "4G" (binary multiples K M G T) to bytes; throws UsageError naming `what`.
 int64_t parse_size(const std::string& text, const std::string& what);
+// The least such size in M, as which limits are given, that holds so many bytes: "12M".
+std::string whole_mebibytes(int64_t bytes);
 
 }  // namespace tessera

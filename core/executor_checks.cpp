@@ -1,6 +1,7 @@
 // What an executor refuses before a plan runs: StarPU would wait for ever, or stop the program.
 #include <algorithm>
 
+#include "core/config.h"
 #include "core/error.h"
 #include "core/executor.h"
 #include "core/gpus.h"
@@ -48,12 +49,11 @@ void Executor::check_limits(const Plan& plan) const {
             try_gpu_memory(starpu_memory_node_get_devid(node), cut_from_pieces() ? std::max(need, piece_bytes) : need);
         if (limit == 0 || need <= limit || (kind == STARPU_CPU_RAM && options_.in_place)) continue;
         const TaskSpec& t = plan.largest_task();
-        throw Error(
-            "a memory limit of " + std::to_string(limit) + " bytes is too small: the largest task, " + t.codelet->name +
-                " in " + plan.nodes[size_t(t.node)].name() + ", needs " + std::to_string(largest) +
-                " bytes at once, and " + std::to_string(here) + " workers may run one each" +
-                (passage ? ", with the tiles of another on their way" : ""),
-            "the least that works is " + std::to_string(need / (1 << 20) + 1) + "M; or choose a smaller --tile");
+        throw Error("a memory limit of " + std::to_string(limit) + " bytes is too small: the largest task, " +
+                        t.codelet->name + " in " + plan.nodes[size_t(t.node)].name() + ", needs " +
+                        std::to_string(largest) + " bytes at once, and " + std::to_string(here) +
+                        " workers may run one each" + (passage ? ", with the tiles of another on their way" : ""),
+                    "the least that works is " + whole_mebibytes(need) + "; or choose a smaller --tile");
     }
 }
 

@@ -76,7 +76,15 @@ expect_ok "${gemm[@]}" --n 300 --beta 2 --out memory.npy --tile 100 || true
 expect_ok "${gemm[@]}" --n 300 --tile 100 --dag dag.dot --dag-stats && expect "27 tasks" grep -q "27 tasks" out.txt
 expect_ok env -u STARPU_NCUDA "${gemm[@]}" --n 700 --compute tf32 --host-memory 2M --swap swap --verify || true
 expect "nothing is left in the swap folder" test -z "$(find swap -mindepth 1)"
-expect_error 1 "least that works" "${gemm[@]}" --n 4096 --tile 1024 --host-memory 4M --swap swap
+# The least limit that is named runs, and one less does not.
+for shape in "--n 1400 --tile 700" "--n 1024 --tile 512" "--m 1024 --n 512 --k 2048 --tile 512 --dtype f64" "--n 1100 --dtype f64 --tile 550 --ta" "--n 900 --k 9000"; do
+  # shellcheck disable=SC2086
+  expect_error 1 "least that works" "${gemm[@]}" $shape --host-memory 1M --swap swap
+  least=$(sed -nE 's/^hint: the least that works is ([0-9]+)M.*/\1/p' err.txt)
+  # shellcheck disable=SC2086
+  { expect_ok "${gemm[@]}" $shape --host-memory "${least}M" --swap swap --quiet || true
+    expect_error 1 "least that works is ${least}M" "${gemm[@]}" $shape --host-memory $((least - 1))M --swap swap; }
+done
 expect_error 1 "nodir" "${gemm[@]}" --n 700 --host-memory 2M --swap nodir
 expect_error 2 "--swap" "${gemm[@]}" --n 700 --host-memory 2M
 expect_error 1 "free" "${gemm[@]}" --n 2000000 --host-memory 1G --swap swap

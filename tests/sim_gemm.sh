@@ -83,6 +83,19 @@ fresh
 expect_error 1 'a memory limit of 8388608 bytes is too small: .*gemm_f32.* needs 11059200 bytes' "${gemm[@]}" --gpu-memory 8M
 expect "the least that works is named" grep -q '^hint: the least that works is 11M' err.txt
 
+# The named limit runs, and one less does not.
+for shape in "--tile 960 --dtype f64" "--tile 640" "--tile 1024" "--tile 512 --dtype f64 --ta --beta 1" "--tile 640 --m 700 --k 2000 --plain"; do
+  fresh
+  # shellcheck disable=SC2086
+  expect_error 1 'the least that works is' "${gemm[@]}" --n 2048 $shape --gpu-memory 1M
+  least=$(sed -nE 's/^hint: the least that works is ([0-9]+)M.*/\1/p' err.txt)
+  fresh
+  # shellcheck disable=SC2086
+  expect_error 1 "the least that works is ${least}M" "${gemm[@]}" --n 2048 $shape --gpu-memory $((least - 1))M
+  # shellcheck disable=SC2086
+  product least --n 2048 $shape --gpu-memory "${least}M"
+done
+
 # --- a plan whose rates are wrong, or a device that is slower than its model said, is corrected while it runs ---
 seconds() { fresh; "$shares_probe" "$@" --log=root.thres:warning 2>/dev/null; }
 right=$(seconds 1 1 1 1) wrong=$(seconds 4 1 1 1) slow=$(SLOWNESS=3 seconds 1 1 1 1)
