@@ -50,6 +50,16 @@ static std::pair<std::string, std::string> unknown_word(const CLI::App& at) {
     return {"unknown command '" + words[0] + "'", suggestion_or_list(words[0], known)};
 }
 
+// CLI11 takes --json=3, and --json=0 for none at all. Where a flag has a value that may be left out, that is not
+// "true".
+static void refuse_values_of_flags(CLI::App& app) {
+    for (CLI::Option* o : app.get_options()) {
+        const bool flag = o->get_expected_max() == 0 && !o->get_lnames().empty();
+        if (flag && o->get_flag_value(o->get_lnames()[0], "") == "true") o->disable_flag_override();
+    }
+    for (CLI::App* sub : app.get_subcommands({})) refuse_values_of_flags(*sub);
+}
+
 static int run(int argc, char** argv) {
     CLI::App app("Tessera trains neural networks and multiplies matrices as StarPU task graphs.", invocation);
     app.require_subcommand(1);
@@ -74,6 +84,7 @@ static int run(int argc, char** argv) {
     add("simulate", "Run a command's plan on a machine that is not here", add_simulate);
     add("environment", "Print the page about TESSERA_* variables", add_environment);
 #endif
+    refuse_values_of_flags(app);
     try {
         app.parse(argc, argv);
     } catch (const CLI::CallForHelp&) {
@@ -92,6 +103,8 @@ static int run(int argc, char** argv) {
         auto [text, hint] = about_words ? unknown_word(*at) : std::pair<std::string, std::string>{};
         if (about_words && text.empty()) std::tie(text, hint) = unknown_word(app);  // it stood before the subcommand
         if (text.empty()) text = e.what();
+        if (const size_t at = text.find(" was given a disallowed flag override"); at != text.npos)
+            text = (text.starts_with("-") ? "" : "--") + text.substr(0, at) + " takes no value";
         for (char& c : text)
             if (c == '\n') c = ' ';
         return fail(text, hint.empty() ? help + "--help" : hint, 2);

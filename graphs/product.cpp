@@ -27,6 +27,42 @@ void check_matrix(const Matrix& m, const std::string& name) {
                std::to_string(std::numeric_limits<int32_t>::max()) + " there may be");
 }
 
+// As it is read or written, or null.
+const Matrix* used(const Matrix& m, bool is_read) { return is_read && m.rows > 0 && m.cols > 0 ? &m : nullptr; }
+
+// Is an element of one an element of the other? Parts of one large matrix may lie between each other's rows.
+bool overlap(const Matrix& x, const Matrix& y) {
+    const auto row = [](const Matrix& m, int64_t i) {
+        const int64_t size = bytes_of(m.dtype), begin = i * (m.ld ? m.ld : m.cols) * size;
+        const auto at = reinterpret_cast<uintptr_t>(m.data) + uintptr_t(begin);
+        return std::pair{at, at + uintptr_t(m.cols * size)};
+    };
+    for (int64_t i = 0, j = 0; i < x.rows && j < y.rows;) {
+        const auto [x_begin, x_end] = row(x, i);
+        const auto [y_begin, y_end] = row(y, j);
+        if (x_begin < y_end && y_begin < x_end) return true;
+        if (x_end <= y_begin) ++i;
+        else ++j;
+    }
+    return false;
+}
+
+// What a task would only find by a crash, or not at all. A and B may be one.
+[[maybe_unused]] void check_memory(const Matrix& a, const Matrix& b, const Matrix& c, const GemmOptions& o) {
+    const bool multiplies = o.alpha != 0 && a.rows > 0 && a.cols > 0;
+    const Matrix *written = used(c, true), *read[] = {used(a, multiplies), used(b, multiplies)};
+    const auto require = [](const Matrix* m, const std::string& name) {
+        if (m && !m->data)
+            throw UsageError("gemm: " + name + " " + shape_text(*m) + " has no memory: its pointer is null");
+    };
+    require(read[0], "A"), require(read[1], "B"), require(written, "C");
+    for (int i : {0, 1})
+        if (written && read[i] && overlap(*read[i], *written))
+            throw UsageError("gemm: C " + shape_text(c) + " shares memory with " + (i == 0 ? "A " : "B ") +
+                                 shape_text(*read[i]) + ", which is read while C is written",
+                             "give C memory of its own");
+}
+
 Param param(const char* name, const Matrix& m, std::vector<int64_t> rows, std::vector<int64_t> cols) {
     Param p;
     p.name = name, p.shape = {m.rows, m.cols}, p.dtype = m.dtype, p.grid = {std::move(rows), std::move(cols)};
@@ -74,6 +110,9 @@ static std::vector<BlockDevice> all_devices(const Runtime& runtime) {
 Product::Product(const Runtime& runtime, const Matrix& a, const Matrix& b, const Matrix& c, const ProductOptions& o)
     : c_(c), options_(o.gemm) {
     check_product(a, b, c, o.gemm);
+#ifndef STARPU_SIMGRID  // where null is no mistake
+    check_memory(a, b, c, o.gemm);
+#endif
     if (c.rows == 0 || c.cols == 0 || a.rows == 0 || a.cols == 0 || o.gemm.alpha == 0) return;
     if (o.tile <= 0) throw UsageError("gemm: the tile must be positive");
     params_ = std::make_unique<ProductParams>(a, b, c, o.gemm, o.tile);
@@ -113,6 +152,12 @@ void Product::scale_only() {
             }
     };
     if (c_.data && options_.beta != 1) dispatch<float, double, bf16>(c_.dtype, "gemm", scale);
+}
+
+void check_leading_dimension(const char* name, int64_t ld, int64_t cols) {
+    if (ld >= cols) return;
+    throw UsageError("gemm: " + std::string(name) + " has leading dimension " + std::to_string(ld) +
+                     ", less than its " + std::to_string(cols) + " columns");
 }
 
 void gemm(const Runtime& runtime, const Matrix& a, const Matrix& b, const Matrix& c, const ProductOptions& options) {

@@ -42,8 +42,9 @@ struct ProductParams {
 };
 
 // One product. The matrices stay in place - their memory is pinned, not copied - and must not be used until wait() has
-// returned or the object is gone. With null data StarPU allocates, which only a simulation wants.
-// As BLAS does it: C is not read if beta = 0, A and B are not read if alpha = 0; NaN and Inf go their way.
+// returned or the object is gone. Throws UsageError before anything is submitted: where check_product() does, where
+// data that is read or written is null, and where C shares an element with A or B. In a simulation StarPU allocates for
+// null. As BLAS does it: C is not read if beta = 0, A and B are not read if alpha = 0; NaN and Inf go their way.
 class Product {
  public:
     Product(const Runtime&, const Matrix& a, const Matrix& b, const Matrix& c, const ProductOptions& = {});
@@ -68,16 +69,19 @@ class Product {
 // Blocking.
 void gemm(const Runtime&, const Matrix& a, const Matrix& b, const Matrix& c, const ProductOptions& = {});
 
+void check_leading_dimension(const char* name, int64_t ld, int64_t cols);  // throws UsageError
+
 // As cblas_?gemm with CblasRowMajor: op(A) is m x k, op(B) k x n, C m x n. T: float, double, bf16.
 template <class T>
 void gemm(const Runtime& runtime, bool ta, bool tb, int64_t m, int64_t n, int64_t k, double alpha, const T* a,
           int64_t lda, const T* b, int64_t ldb, double beta, T* c, int64_t ldc) {
-    const auto view = [](const T* data, bool t, int64_t rows, int64_t cols, int64_t ld) {
+    const auto view = [](const char* name, const T* data, bool t, int64_t rows, int64_t cols, int64_t ld) {
+        check_leading_dimension(name, ld, t ? rows : cols);
         return Matrix{const_cast<T*>(data), t ? cols : rows, t ? rows : cols, ld, dtype_of<T>};
     };
     ProductOptions options;
     options.gemm = {alpha, beta, ta, tb, false};
-    gemm(runtime, view(a, ta, m, k, lda), view(b, tb, k, n, ldb), view(c, false, m, n, ldc), options);
+    gemm(runtime, view("A", a, ta, m, k, lda), view("B", b, tb, k, n, ldb), view("C", c, false, m, n, ldc), options);
 }
 
 }  // namespace tessera

@@ -41,6 +41,13 @@ bad "'--epoch'" --epoch 3
 bad "did you mean '--epochs'" --epoch 3
 bad "'--epoch'" --epoch=3
 bad "'-z'" -z
+for value in 3 0 no yes; do bad "--quiet takes no value" --quiet=$value; done
+expect_error 2 "--json takes no value" "$program" gemm --n 10 --json=3
+expect_error 2 "--ta takes no value" "$program" gemm --n 10 --ta=false
+expect_ok "$program" gemm --n 10 --json --json --n 12 --quiet && expect "the last of several counts" grep -q '"n":12' out.txt
+expect_error 2 "--alpha nan is not a finite" "$program" gemm --n 10 --alpha nan
+expect_error 2 "--alpha -inf is not a finite" "$program" gemm --n 10 --alpha=-inf
+expect_error 2 "--alpha.*ten" "$program" gemm --n 10 --alpha ten
 for choice in "optimizer adm adam" "activation rel relu" "schedule cosin cosine" "dtype f23 f32"; do
   read -r flag word meant <<<"$choice"
   bad "$word" --"$flag" "$word"

@@ -321,8 +321,49 @@ TEST(Interface, WrongMatricesAreNamed) {
         other->dtype = DType::f64;
         expect_refused(runtime, a, b, c, "A, B and C must have one type", "f64");
     }
-    expect_refused(runtime, good, good, good, "gemm", "tile", 0);
-    expect_refused(runtime, good, good, good, "gemm", "tile", -5);
+    const Matrix apart = with([](Matrix& m) { m.data = static_cast<float*>(m.data) + 16; });
+    expect_refused(runtime, good, good, apart, "gemm", "tile", 0);
+    expect_refused(runtime, good, good, apart, "gemm", "tile", -5);
+    const auto null = [&](const Matrix& m) { return Matrix{nullptr, m.rows, m.cols, m.ld, m.dtype}; };
+    expect_refused(runtime, null(good), good, apart, "A [4 x 4]", "null");
+    expect_refused(runtime, good, null(good), apart, "B [4 x 4]", "null");
+    expect_refused(runtime, good, good, null(apart), "C [4 x 4]", "null");
+}
+
+TEST(Interface, CMustNotShareMemoryWithWhatIsRead) {
+    const Runtime runtime(with_workers(1));
+    std::vector<float> memory(400, 1.f);
+    const auto part = [&](int64_t first, int64_t ld = 4) {
+        return Matrix{memory.data() + first, 4, 4, ld, DType::f32};
+    };
+    expect_refused(runtime, part(0), part(100), part(0), "C [4 x 4] shares memory with A", "4 x 4");
+    expect_refused(runtime, part(100), part(0), part(15), "C [4 x 4] shares memory with B", "4 x 4");
+    expect_refused(runtime, part(15), part(100), part(0), "C [4 x 4] shares memory with A", "4 x 4");
+    expect_refused(runtime, part(0, 20), part(100), part(43, 10), "C [4 x 4] shares memory with A", "4 x 4");
+    // Parts of one matrix of 20 columns, side by side; and A and B may be one.
+    gemm(runtime, part(0, 20), part(4, 20), part(8, 20));
+    EXPECT_EQ(memory[8], 4);
+    gemm(runtime, part(0, 20), part(0, 20), part(96, 4));
+    EXPECT_EQ(memory[96], 4);
+    // What is not read may be anything.
+    ProductOptions scaled;
+    scaled.gemm.alpha = 0, scaled.gemm.beta = 0.5;
+    gemm(runtime, Matrix{nullptr, 4, 4, 4, DType::f32}, part(200), part(200), scaled);
+    EXPECT_EQ(memory[200], 0.5f);
+}
+
+TEST(Interface, LeadingDimensionsOfBlasAreNotGuessed) {
+    const Runtime runtime(with_workers(1));
+    std::vector<float> a(20), b(20), c(20);
+    const auto refused = [&](int64_t lda, int64_t ldb, int64_t ldc, const std::string& text) {
+        try {
+            gemm(runtime, false, true, 3, 4, 5, 1.0, a.data(), lda, b.data(), ldb, 0.0, c.data(), ldc);
+            FAIL() << "accepted";
+        } catch (const UsageError& e) { EXPECT_NE(std::string(e.what()).find(text), std::string::npos) << e.what(); }
+    };
+    refused(0, 5, 4, "A has leading dimension 0, less than its 5 columns");
+    refused(5, 4, 4, "B has leading dimension 4, less than its 5 columns");
+    refused(5, 5, 3, "C has leading dimension 3, less than its 4 columns");
 }
 
 // --- policies ----------------------------------------------------------------------------------------------------
