@@ -12,6 +12,7 @@
 #include "apps/options.h"
 #include "apps/simulated.h"
 #include "core/error.h"
+#include "core/stop.h"
 
 extern "C" char** environ;
 
@@ -131,6 +132,7 @@ int main(int argc, char** argv) {
 #ifdef STARPU_SIMGRID
     end_at_standstill();
 #endif
+    install_stop_handler();
     try {
         return run(argc, argv);
     } catch (const UsageError& e) { return fail(e.what(), e.hint(), 2); } catch (const Error& e) {

@@ -14,10 +14,10 @@
 
 #include "apps/chrome_trace.h"
 #include "apps/gantt.h"
-#include "apps/scratch.h"
 #include "apps/table.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/scratch.h"
 #include "models/corun.h"
 #include "models/machine.h"
 

@@ -13,10 +13,10 @@
 #include <optional>
 
 #include "apps/options.h"
-#include "apps/scratch.h"
 #include "apps/table.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/scratch.h"
 #include "models/bus.h"
 #include "models/machine.h"
 

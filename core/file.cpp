@@ -35,6 +35,7 @@ int Descriptor::release() { return std::exchange(value_, -1); }
 
 AtomicFile::AtomicFile(fs::path path) : path_(replaceable(path)) {
     temporary_ = path_.string() + ".tmp-" + std::to_string(getpid());
+    goes_.emplace(temporary_);
     descriptor_ = open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     check_system(descriptor_ >= 0, "cannot write '" + path_.string() + "'", "is the folder there, and writable?");
     flock(descriptor_, LOCK_EX | LOCK_NB);  // for remove_stale_files(); where there are no locks, none says it is stale

@@ -2,9 +2,12 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "core/stop.h"
 
 namespace tessera {
 
@@ -24,7 +27,7 @@ class Descriptor {  // closes itself
     int value_;
 };
 
-// Writes `path`.tmp-<pid>; `commit()` makes it `path`. Without commit (an exception, say) the temporary goes away.
+// Writes `path`.tmp-<pid>; `commit()` makes it `path`. Without commit (an exception, a signal) the temporary goes away.
 // Throws Error naming the path: missing folder, no permission, full disk.
 class AtomicFile {
  public:
@@ -38,6 +41,7 @@ class AtomicFile {
 
  private:
     std::filesystem::path path_, temporary_;
+    std::optional<GoesWithProcess> goes_;
     int descriptor_ = -1;
 };
 

@@ -20,6 +20,7 @@
 #include "core/error.h"
 #include "core/gpus.h"
 #include "core/pieces.h"
+#include "core/scratch.h"
 
 extern "C" char** environ;
 
@@ -145,25 +146,28 @@ int64_t free_bytes(const std::string& folder) {
     return int64_t(s.f_bavail) * int64_t(s.f_frsize);
 }
 
-void set_limits(const RuntimeOptions& o) {
+// Returns the folder that StarPU swaps to, if it does.
+std::unique_ptr<ScratchFolder> set_limits(const RuntimeOptions& o) {
     if (o.gpu_memory_bytes) {
         if (*o.gpu_memory_bytes < mebibyte) throw UsageError("--gpu-memory must be at least 1M");
         setenv("STARPU_LIMIT_CUDA_MEM", std::to_string(*o.gpu_memory_bytes / mebibyte).c_str(), 1);
     }
-    if (!o.host_memory_bytes || o.streamed) return;
+    if (!o.host_memory_bytes || o.streamed) return nullptr;
     // A tile that StarPU frees goes back to the system: malloc would keep it for tiles that are somewhere else by then.
     mallopt(M_MMAP_THRESHOLD, 1 << 16);
     const int64_t free_mib = free_bytes(o.swap) / mebibyte;
     if (free_mib < 64)
         throw Error("the disk of the swap folder '" + o.swap + "' has only " + std::to_string(free_mib) + " MiB free");
     setenv("STARPU_LIMIT_CPU_MEM", std::to_string(*o.host_memory_bytes / mebibyte).c_str(), 1);
-    setenv("STARPU_DISK_SWAP", o.swap.c_str(), 1);
+    auto folder = std::make_unique<ScratchFolder>(o.swap, ".tessera-swap-");  // StarPU's files stay where it is killed
+    setenv("STARPU_DISK_SWAP", folder->path().c_str(), 1);
     set_default("STARPU_SUBALLOCATOR",
                 "0");                     // with GPUs tiles are cut from pieces of 32 MiB, which may exceed the limit
     set_default("STARPU_PREFETCH", "0");  // workers that evict for each other's prefetches can wait for ever
     set_default("STARPU_DISK_SWAP_BACKEND",
                 "unistd");  // its O_DIRECT sibling asserts on tiles that are not whole pages
     set_default("STARPU_DISK_SWAP_SIZE", std::to_string(free_mib * 9 / 10));
+    return folder;
 }
 
 fs::path starpu_home() {
@@ -179,6 +183,7 @@ void handle_abort(int) {
         "that is too small, a swap disk that is full, or a performance model that is missing in simulation\n";
     if (write(2, line, sizeof line - 1) < 0) {}
     std::signal(SIGABRT, SIG_DFL);
+    remove_what_goes();
     _exit(1);
 }
 
@@ -232,7 +237,7 @@ Runtime::Runtime(const RuntimeOptions& options) : config_(read_config(environ)),
     find_plugin();
     check_policy();
     check_swap(options);
-    set_limits(options);
+    swap_ = set_limits(options);
     fit_gpu_memory();
     if (options.blocked) prepare_blocks(options.one_size);
     set_default("STARPU_SCHED", default_policy(options));
@@ -294,6 +299,7 @@ Runtime::~Runtime() {
 #endif
     if (model_files_) model_files_->ends();
     starpu_shutdown();
+    if (swap_) unsetenv("STARPU_DISK_SWAP");  // it goes
 }
 
 std::string Runtime::policy() const { return starpu_sched_get_sched_policy()->policy_name; }

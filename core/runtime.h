@@ -13,6 +13,8 @@
 
 namespace tessera {
 
+class ScratchFolder;
+
 struct RuntimeOptions {
     std::optional<int64_t> gpu_memory_bytes;   // STARPU_LIMIT_CUDA_MEM
     std::optional<int64_t> host_memory_bytes;  // STARPU_LIMIT_CPU_MEM; needs `swap`
@@ -55,6 +57,7 @@ class Runtime {
  private:
     Config config_;
     RuntimeOptions options_;
+    std::unique_ptr<ScratchFolder> swap_;
     std::unique_ptr<ModelFiles> model_files_;
     std::unique_ptr<Activity> activity_;
     std::unique_ptr<StallGuard> stall_guard_;

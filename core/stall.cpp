@@ -8,6 +8,8 @@
 #include <cstdio>
 #include <utility>
 
+#include "core/stop.h"
+
 namespace tessera {
 
 int64_t Activity::begun() const {
@@ -52,6 +54,7 @@ void StallGuard::watch(int64_t seconds) {
                      "hint: raise --gpu-memory or --host-memory, or choose a smaller --tile; TESSERA_STALL_S=0 waits "
                      "for ever\n",
                      static_cast<long long>(seconds), now.first);
+        remove_what_goes();
         _exit(1);  // nothing else would end: workers keep asking for memory
     }
 }

@@ -89,6 +89,21 @@ expect_error 1 "nodir" "${gemm[@]}" --n 700 --host-memory 2M --swap nodir
 expect_error 2 "--swap" "${gemm[@]}" --n 700 --host-memory 2M
 expect_error 1 "free" "${gemm[@]}" --n 2000000 --host-memory 1G --swap swap
 
+# --- what is interrupted leaves nothing, and what is killed is removed by the next ---
+interrupted() {  # SIGNAL: a product of minutes, in whose time there is a temporary file
+  "${gemm[@]}" --n 3000 --repeat 500 --out gone.npy >out.txt 2>err.txt </dev/null & local victim=$! i
+  for i in $(seq 300); do compgen -G 'gone.npy.tmp-*' >/dev/null && break; sleep 0.1; done
+  expect "there is a temporary file before $1" test -n "$(compgen -G 'gone.npy.tmp-*')"
+  kill -"$1" $victim; wait $victim || true
+  expect "$1 leaves nothing under the final name" test ! -e gone.npy
+}
+for signal in TERM HUP; do
+  interrupted $signal
+  expect "$signal leaves no temporary file" test -z "$(compgen -G 'gone.npy.tmp-*')"
+done
+interrupted KILL
+expect_ok "${gemm[@]}" --n 10 --out gone.npy && expect "what was killed is gone after the next run" test -z "$(compgen -G 'gone.npy.tmp-*')"
+
 # --- flags ---
 expect_error 2 "--n" "${gemm[@]}"
 expect_error 2 "--n" "${gemm[@]}" --n 0

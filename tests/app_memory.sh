@@ -36,10 +36,17 @@ expect "files of others in the swap folder stay" test -e swap/mine
 limit_s=200 expect_ok "${wide[@]}" --resume --host-memory 96M --swap swap --checkpoint ck || true  # written with, read with a limit
 limit_s=200 expect_ok "${wide[@]}" --resume --checkpoint ck || true                                # and without
 
-# --- killed out of core: what is left does not stop the next run ---
-"${any[@]}" --hidden 2048,2048 --tile 1024 --epochs 99 --host-memory 64M --swap swap >out.txt 2>err.txt </dev/null & victim=$!
-sleep 2; kill -9 $victim 2>/dev/null || true; wait $victim 2>/dev/null || true
+# --- interrupted out of core: nothing is left; killed: what is left does not stop the next run, and goes with it ---
+ours() { find swap -mindepth 1 -name '.tessera-swap-*'; }
+for signal in TERM HUP KILL; do
+  "${any[@]}" --hidden 2048,2048 --tile 1024 --epochs 999 --host-memory 64M --swap swap >out.txt 2>err.txt </dev/null & victim=$!
+  for _ in $(seq 300); do [ -z "$(ours)" ] || break; sleep 0.1; done
+  sleep 2; expect "there is a swap folder before $signal" test -n "$(ours)"
+  kill -$signal $victim 2>/dev/null || true; wait $victim 2>/dev/null || true
+  [ $signal = KILL ] || expect "$signal leaves no swap folder" test -z "$(ours)"
+done
 limit_s=200 expect_ok "${wide[@]}" --host-memory 64M --swap swap --metrics again.jsonl && { losses again.jsonl >again.txt; expect "the same bits after a killed run" cmp -s free.txt again.txt; }
+expect "what the killed run left is gone" test -z "$(ours)"
 rm -rf swap; mkdir swap
 
 # --- a policy that fetches ahead (the default with GPUs) must not fight over the last tiles of memory ---

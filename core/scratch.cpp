@@ -1,4 +1,4 @@
-#include "apps/scratch.h"
+#include "core/scratch.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -30,10 +30,13 @@ bool is_stale(const fs::path& folder) {
     return !failure && fs::file_time_type::clock::now() - changed > std::chrono::hours(1);
 }
 
-void remove_stale(const fs::path& parent) {
+void remove_stale(const fs::path& parent, const std::string& prefix) {
     std::error_code failure;
-    for (const auto& entry : fs::directory_iterator(parent, failure))
-        if (is_stale(entry.path())) fs::remove_all(entry.path(), failure);
+    for (const auto& entry : fs::directory_iterator(parent, failure)) {
+        const std::string name = entry.path().filename().string();
+        const bool ours = prefix.empty() || (name.starts_with(prefix) && name.size() == prefix.size() + 6);
+        if (ours && entry.is_directory(failure) && is_stale(entry.path())) fs::remove_all(entry.path(), failure);
+    }
 }
 
 Descriptor locked(const fs::path& folder) {
@@ -46,15 +49,25 @@ Descriptor locked(const fs::path& folder) {
 
 }  // namespace
 
+bool ScratchFolder::make(const fs::path& parent, const std::string& prefix) {
+    remove_stale(parent, prefix);
+    std::string name = (parent / (prefix + "XXXXXX")).string();
+    if (!mkdtemp(name.data())) return false;
+    path_ = name;
+    goes_.emplace(path_);
+    lock_ = locked(path_);
+    return lock_.value() >= 0;
+}
+
 ScratchFolder::ScratchFolder(const fs::path& cache) {
-    const fs::path parent = cache / "scratch";
-    remove_stale(parent);
     std::error_code failure;
-    fs::create_directories(parent, failure);
-    std::string name = (parent / "XXXXXX").string();
-    if (mkdtemp(name.data())) path_ = name, lock_ = locked(path_);
-    if (lock_.value() < 0)
+    fs::create_directories(cache / "scratch", failure);
+    if (!make(cache / "scratch", ""))
         throw Error("cannot write to the cache folder '" + cache.string() + "'", "set TESSERA_CACHE to one you can");
+}
+
+ScratchFolder::ScratchFolder(const fs::path& parent, const std::string& prefix) {
+    check_system(make(parent, prefix), "cannot write to the folder '" + parent.string() + "'");
 }
 
 ScratchFolder::~ScratchFolder() {
