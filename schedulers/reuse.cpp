@@ -12,6 +12,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <set>
 #include <unordered_map>
 
 #include "core/pieces.h"
@@ -105,6 +106,7 @@ class Reuse {
 
     starpu_task* pop(unsigned worker) {
         std::vector<starpu_task*> fresh;
+        std::vector<unsigned> wake;
         starpu_task* task = nullptr;
         unsigned node = 0;
         {
@@ -114,12 +116,19 @@ class Reuse {
             node = device.node;
             stage(worker, self, device, fresh);
             self.idle = self.staged.empty();
+            // It may have looked at them when this device would have been sooner, and sleep since. A device that is at
+            // work looks again when it is done; woken now, it and this one might wake each other all the time.
+            for (unsigned w : left_to_)
+                if (workers_[w].idle && devices_[size_t(device_of_[w])].in_flight == 0)
+                    wake.push_back(w), workers_[w].idle = false;
+            left_to_.clear();
             if (!self.staged.empty()) {
                 task = self.staged.front().task;
                 self.staged_us -= self.staged.front().us;
                 self.staged.pop_front();
             }
         }
+        for (unsigned w : wake) starpu_wake_worker_relax_light(int(w));
         // Only this worker takes what it staged, so these tasks are still there.
         if (prefetch_ && starpu_memory_nodes_get_count() > 1)
             for (starpu_task* t : fresh)
@@ -292,14 +301,18 @@ class Reuse {
         return us;
     }
 
-    // Would another device be done with it before this one, which would be after `here_us`?
+    // Would another device be done with it before this one, which would be after `here_us`? Then its worker is woken:
+    // what is left to it must not wait for a device that sleeps.
     bool sooner_elsewhere(starpu_task* task, const Device& device, double here_us) {
         for (const Device& other : devices_) {
             if (&other == &device) continue;
             for (unsigned w : other.workers) {
                 if (!starpu_worker_can_execute_task_first_impl(w, task, nullptr)) continue;
                 const double there = workers_[w].staged_us + length_us(task, w);
-                if (there < here_us && there + missing_us(task, other) < here_us) return true;
+                if (there < here_us && there + missing_us(task, other) < here_us) {
+                    left_to_.insert(w);
+                    return true;
+                }
                 break;  // workers of one memory are alike
             }
         }
@@ -365,6 +378,7 @@ class Reuse {
     std::unordered_map<Handle, int> owner_;        // of what several tasks add to: the device that holds it
     std::unordered_map<starpu_task*, Pending> pending_;
     std::unordered_map<starpu_task*, int> taken_;  // staged or running: by which device
+    std::set<unsigned> left_to_;                   // workers that a task was left to in this pop
     std::atomic<int64_t> ready_{0};
     bool prefetch_ = true;
     ImplementationChoice choose_;

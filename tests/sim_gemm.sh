@@ -96,6 +96,18 @@ for shape in "--tile 960 --dtype f64" "--tile 640" "--tile 1024" "--tile 512 --d
   product least --n 2048 $shape --gpu-memory "${least}M"
 done
 
+# --- beside cores, in memory for little more than a task: no device sleeps on what is left to it ---
+mkdir -p idgraf/bus idgraf/codelets/45
+cp "$models"/bus/idgraf.* idgraf/bus/
+cp "$models"/codelets/45/*.idgraf idgraf/codelets/45/
+for run in "8 4 --n 3018 --tile 960 --gpu-memory 14M" "3 8 --n 1289 --tile 480 --gpu-memory 13M" "8 1 --n 2677 --tile 960 --gpu-memory 13M"; do
+  read -r gpus cores flags <<<"$run"
+  rm -rf models; cp -r idgraf models
+  # shellcheck disable=SC2086
+  limit_s=60 expect_ok env STARPU_HOSTNAME=idgraf STARPU_NCUDA=$gpus STARPU_NCPU=$cores "$program" --log=root.thres:warning \
+    gemm $flags --plain --beta 1 --json && expect "the product ends: $run" grep -q '"seconds":[0-9]' out.txt
+done
+
 # --- a plan whose rates are wrong, or a device that is slower than its model said, is corrected while it runs ---
 seconds() { fresh; "$shares_probe" "$@" --log=root.thres:warning 2>/dev/null; }
 right=$(seconds 1 1 1 1) wrong=$(seconds 4 1 1 1) slow=$(SLOWNESS=3 seconds 1 1 1 1)
