@@ -40,8 +40,9 @@ struct Flags {
 // Where the results are kept. StarPU's files and ours bear the name, too.
 std::filesystem::path folder_of(const std::string& machine, const Config& config) {
     if (machine.empty()) return own_folder(config);
-    if (machine.find('/') != std::string::npos || machine == "." || machine == "..")
-        throw UsageError("--machine '" + machine + "' is not a name", "--save DIR writes to a folder that you choose");
+    if (!is_machine_name(machine))
+        throw UsageError("--machine " + in_quotes(machine) + " is not a name: " + machine_names,
+                         "--save DIR writes to a folder that you choose");
     for (const KnownMachine& m : known_machines(config.cache))
         if (m.name == machine && (m.kind == "StarPU's" || !read_facts(m.folder).derived.empty()))
             throw UsageError("--machine '" + machine + "' is another machine, and calibrate measures this one",

@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <filesystem>
 #include <iostream>
 #include <tuple>
 
@@ -137,6 +138,11 @@ int main(int argc, char** argv) {
         return run(argc, argv);
     } catch (const UsageError& e) { return fail(e.what(), e.hint(), 2); } catch (const Error& e) {
         return fail(e.what(), e.hint(), 1);
+    } catch (const std::filesystem::filesystem_error& e) {
+        return fail(
+            "cannot use '" + e.path1().string() + "': " + e.code().message(),
+            e.code() == std::errc::no_space_on_device ? "free some space there" : "is the place readable and writable?",
+            1);
     } catch (const std::bad_alloc&) {
         return fail("out of memory", "choose a smaller network or batch", 1);
     } catch (const std::exception& e) { return fail(e.what(), "", 1); }

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cstdlib>
 #include <functional>
@@ -101,6 +102,12 @@ std::string machine_name() {
     char name[256] = "";
     gethostname(name, sizeof name - 1);
     return std::string(name).substr(0, std::string(name).find('.'));  // as StarPU cuts it
+}
+
+bool is_machine_name(std::string_view name) {
+    return !name.empty() && name.size() <= 64 && name[0] != '.' && name[0] != '-' &&
+           std::all_of(name.begin(), name.end(),
+                       [](unsigned char c) { return std::isalnum(c) || c == '.' || c == '-' || c == '_'; });
 }
 
 std::filesystem::path model_folder(const Config& config) { return config.cache / "machines" / machine_name(); }

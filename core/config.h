@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace tessera {
@@ -22,6 +23,10 @@ Config read_config(char** environment);
 
 // This machine's name as StarPU's files have it: STARPU_HOSTNAME or the host's.
 std::string machine_name();
+// It becomes part of files' names and of tables: letters, digits, ".", "-" and "_", up to 64, the first a letter, a
+// digit or "_".
+bool is_machine_name(std::string_view);
+inline constexpr auto machine_names = "letters, digits, '.', '-' and '_', up to 64 of them";
 // Where this machine's bus and models are kept unless StarPU's variables name another folder.
 std::filesystem::path model_folder(const Config&);
 

@@ -106,10 +106,8 @@ void check_numbers() {
     for (const char* name : {"STARPU_WORKERS_CPUID", "STARPU_WORKERS_CUDAID"})
         if (const char* value = std::getenv(name); value && std::strspn(value, "0123456789 -") != std::strlen(value))
             throw UsageError(std::string(name) + "='" + value + "' is not a list of numbers");
-    // It becomes part of files' names.
-    if (const char* host = std::getenv("STARPU_HOSTNAME"))
-        if (const std::string name = host; name.empty() || name.find('/') != name.npos || name[0] == '.')
-            throw UsageError("STARPU_HOSTNAME='" + name + "' cannot be a machine's name");
+    if (const char* host = std::getenv("STARPU_HOSTNAME"); host && !is_machine_name(host))
+        throw UsageError("STARPU_HOSTNAME=" + in_quotes(host) + " cannot be a machine's name", machine_names);
 }
 
 // StarPU cuts longer names of files off.
@@ -168,6 +166,18 @@ std::unique_ptr<ScratchFolder> set_limits(const RuntimeOptions& o) {
                 "unistd");  // its O_DIRECT sibling asserts on tiles that are not whole pages
     set_default("STARPU_DISK_SWAP_SIZE", std::to_string(free_mib * 9 / 10));
     return folder;
+}
+
+// StarPU measures the bus at its first start, and stops on a file that it cannot write or read back.
+void check_room_for_bus(const fs::path& folder) {
+    constexpr int64_t enough = 64 << 10;
+    std::error_code failure;
+    if (!fs::is_directory(folder, failure) || fs::exists(folder / "bus" / (machine_name() + ".config"), failure))
+        return;
+    if (const int64_t room = free_bytes(folder); room < enough)
+        throw Error("no room in '" + folder.string() + "' for what StarPU measures at its first start: " +
+                        std::to_string(room >> 10) + " KiB are free, " + std::to_string(enough >> 10) + " are needed",
+                    "free some space there, or set TESSERA_CACHE to a folder on another disk");
 }
 
 fs::path starpu_home() {
@@ -258,6 +268,7 @@ Runtime::Runtime(const RuntimeOptions& options) : config_(read_config(environ)),
         model_files_ = std::make_unique<ModelFiles>(folder);
     }
     adopt_bus(folder ? fs::path(folder) : starpu_home());
+    if (folder) check_room_for_bus(folder);
     starpu_malloc_set_align(options.streamed ? 4096
                                              : 64);  // O_DIRECT's pages; a cache line, and what vector loads like
     openblas_set_num_threads(1);                     // parallelism is between tasks

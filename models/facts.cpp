@@ -247,7 +247,8 @@ std::string today() {
 
 MachineFacts read_facts(const fs::path& folder) {
     const fs::path path = folder / "tessera.json";
-    if (!fs::exists(path)) return {};
+    std::error_code failure;
+    if (!fs::exists(path, failure) && !failure) return {};
     return with_json(path, "remove it, then measure again: tessera calibrate ... --reset", [&](const Json& j) {
         if (const Json& v = j.at("version"); v != version)
             throw Error(

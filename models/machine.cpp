@@ -116,7 +116,8 @@ std::vector<std::string> Machine::codelets() const {
 
 ModelFile Machine::model(const std::string& codelet) const {
     const fs::path path = model_path(codelet);
-    return fs::exists(path) ? read_model(path) : ModelFile{};
+    std::error_code failure;  // one that cannot be looked at is not absent: reading it says why
+    return fs::exists(path, failure) || failure ? read_model(path) : ModelFile{};
 }
 
 fs::path program_folder() {
@@ -167,7 +168,7 @@ Machine open_machine(const std::string& name, const fs::path& cache) {
         if (std::find(names.begin(), names.end(), known.name) == names.end()) names.push_back(known.name);
     }
     std::sort(names.begin(), names.end());
-    throw UsageError("unknown machine '" + name + "'",
+    throw UsageError("unknown machine " + in_quotes(name),
                      names.empty() ? "none is known" : "known: " + join(names) + "; or a folder, with a slash");
 }
 
@@ -323,6 +324,8 @@ std::filesystem::path own_folder(const Config& config) {
 Machine own_machine(const Config& config) {
     const fs::path folder = own_folder(config);
     const std::string name = machine_name();
+    if (!is_machine_name(name))
+        throw UsageError("STARPU_HOSTNAME=" + in_quotes(name) + " cannot be a machine's name", machine_names);
     const auto there = machines_in(folder);
     if (std::find(there.begin(), there.end(), name) == there.end())
         throw Error("nothing was measured on this machine yet: no bus of '" + name + "' in '" + folder.string() + "'",

@@ -16,6 +16,8 @@ namespace tessera {
 namespace {
 
 constexpr int64_t version = 45;
+constexpr int64_t device_types = 8;                // STARPU_NARCH
+constexpr double least_us = 1e-6, most_us = 1e12;  // of a mean: no clock sees less, and it is a week
 const char* const mend = "restore the file, or measure again: tessera calibrate ... --reset";
 
 template <class T>
@@ -96,6 +98,9 @@ class Parser {
         const char* const names[] = {"the type of a device", "the number of a device", "the number of cores"};
         for (int i = 0; i < 3; ++i)
             if (word[i] = count(names[i]); word[i] > 1 << 20) fail(std::string(names[i]) + " is too large");
+        if (word[0] >= device_types)
+            fail("the type of a device is " + std::to_string(word[0]) + ", and StarPU knows none beyond " +
+                 std::to_string(device_types - 1));
         const ModelDevice device{int(word[0]), int(word[1]), int(word[2])};
         for (const ModelArch& other : file.archs)
             if (other.device == device) fail(name_of(device) + " was there before");
@@ -146,6 +151,9 @@ class Parser {
         for (size_t i = 0; i < 4; ++i) *values[i] = number(words_[n - 5 + i], names[i], false);
         if (std::min({e.flops, e.mean_us, e.deviation_us, e.sum_us, e.sum2_us2}) < 0) fail("a negative number");
         e.samples = whole(words_[n - 1], "the number of samples");
+        if (e.samples > 0 && !(e.mean_us >= least_us && e.mean_us <= most_us))
+            fail("the mean of " + std::to_string(e.samples) + " samples is '" + std::string(words_[n - 5]) +
+                 "' us, which no task takes");
         if (e.samples > UINT32_MAX) fail("the number of samples does not fit StarPU's 32 bits");
         return e;
     }

@@ -91,6 +91,9 @@ if unshare -m true 2>/dev/null && unshare -m sh -c "mount -t tmpfs -o size=64k n
   expect "the old checkpoint survives it" grep -qx survived full.txt
   expect "no temporary file is left of it" test "$(grep -c tmp- full.txt || true)" = 0
   [ "$failures" = 0 ] || sed 's/^/  /' full.txt | cut -c1-160 | tail -5
+  for size in 4k 24k; do
+    expect_error 1 "no room in 'folder/machines/.* KiB are free" "${on_disk[@]}" $size env TESSERA_CACHE=folder "${command[@]}"
+  done
   # The models of runs before survive one that finds no room for its own.
   unshare -m bash -c 'mount -t tmpfs -o size=1m none folder; export TESSERA_CACHE=$PWD/folder STARPU_CALIBRATE=1; "$@"
     head -c 2m /dev/zero >folder/ballast 2>/dev/null; models() { cat folder/machines/*/codelets/45/* | cksum; }; sum=$(models)

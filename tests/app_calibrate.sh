@@ -138,6 +138,13 @@ expect "train lists the known machines" grep -q '^hint: .*sirocco' err.txt
 touch file
 expect_error 1 "file/x" "$program" calibrate --save file/x "${small[@]}"
 expect_error 2 '--save' "$program" calibrate --save '' "${small[@]}"
+ln -s loop loop  # nobody can look at it
+expect_error 1 "cannot use './loop': Too many levels" "${perfmodel[@]}" list --machine ./loop
+for bad in .. . x/y 'a b' -x $'a\nb'; do
+  expect_error 2 "machine '.*' is not a name: letters" "$program" calibrate --machine="$bad" "${small[@]}"
+  expect_error 2 "unknown machine '" "${perfmodel[@]}" list --machine="$bad"
+  expect_error 2 "cannot be a machine's name" env STARPU_HOSTNAME="$bad" "${perfmodel[@]}" list
+done
 for bad in .. . x/.. 'a b'; do expect_error 2 "cannot be a machine's name" "$program" calibrate --save "$bad" "${small[@]}"; done
 
 # --- wrong use ---
@@ -167,6 +174,13 @@ head -c $(($(stat -c %s good) / 2)) good >"$gemm"; damage 'cut off' 'cut off'
 : >"$gemm"; damage 'empty' 'empty'
 sed 's/^45$/44/' good >"$gemm"; damage 'another version' 'version 44'
 sed '0,/^[0-9a-f]\{8\}\s/s//xyz\t/' good >"$gemm"; damage 'no footprint' 'footprint'
+awk '/^[0-9a-f]+\t/ && !done { done = 1; $4 = 0 } { print }' good >"$gemm"; damage 'a mean of 0' 'no task takes'
+awk 'after { after = 0; $0 = 9 } /device type/ { after = 1 } { print }' good >"$gemm"; damage 'an unknown device' 'type of a device is 9'
+rm "$gemm"; ln -s gemm_f32.here "$gemm"  # a link to itself, which nobody can read
+expect_error 1 "^error: cannot read '.*gemm_f32.here'" "${perfmodel[@]}" show gemm_f32
+code=0; "${perfmodel[@]}" check >out.txt 2>err.txt || code=$?
+expect "a model that cannot be read is a finding" test $code = 1 -a "$(grep -cE '^damaged +gemm_f32 +cannot read' out.txt)" = 1
+rm "$gemm"; cp good "$gemm"
 bus=cache/machines/here/bus; cp -r $bus good_bus; head -c 60 good_bus/here.bandwidth >$bus/here.bandwidth
 expect_ok "$program" "${small[@]}" --epochs 1 || true
 expect "a bus that is cut off: one note, kept, measured again" test "$(grep -c '^note: ' err.txt)" = 1 -a -d $bus.damaged -a -s $bus/here.config

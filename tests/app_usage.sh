@@ -117,7 +117,7 @@ bad_env 1 'no worker' STARPU_NCPU=0
 bad_env '[12]' 'STARPU_NCPU' STARPU_NCPU=many
 
 # --- variables of StarPU that it would stop at with a backtrace ---
-for value in NCPU=-3 NCUDA=-1 NWORKER_PER_CUDA=0 NWORKER_PER_CUDA=999999 WORKERS_CPUID=abc HOSTNAME=a/b HOSTNAME=..; do
+for value in NCPU=-3 NCUDA=-1 NWORKER_PER_CUDA=0 NWORKER_PER_CUDA=999999 WORKERS_CPUID=abc HOSTNAME=a/b HOSTNAME=.. HOSTNAME=-x "HOSTNAME=a b" HOSTNAME=; do
   bad_env 2 "STARPU_${value%%=*}='${value#*=}'" STARPU_"$value"
 done
 bad_env 1 'characters; StarPU takes [0-9]+' TESSERA_CACHE="$scratch/$(printf 'x%.0s' {1..200})"

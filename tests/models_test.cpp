@@ -252,6 +252,9 @@ TEST(ModelFile, WhatIsWrongIsNamed) {
     EXPECT_NE(refusal(replaced(text, "00000007\t1 ", "00000007\t-1")), "");
     for (const char* bad : {"nan", "inf", "-1e0", "1e999", "x"})
         EXPECT_NE(refusal(replaced(text, "1.000000e-03", bad)), "") << bad;
+    for (const char* bad : {"0.000000e+00", "1e-300", "1e+300"})
+        EXPECT_NE(refusal(replaced(text, "1.000000e-03", bad)).find("which no task takes"), std::string::npos) << bad;
+    EXPECT_NE(refusal(replaced(text, "TCPIP_MS - 6)\n1", "TCPIP_MS - 6)\n8")).find("none beyond 7"), std::string::npos);
     std::string twice = text;
     twice[twice.rfind("id \n0\n") + 4] = '1';  // of CUDA 0; CUDA 1 was there before
     EXPECT_NE(refusal(twice).find("cuda 1 was there before"), std::string::npos) << refusal(twice);
