@@ -30,6 +30,7 @@ struct Flags {
     std::string machine, keep;
     int64_t gpus = -1, cpus = -1;
     std::vector<std::string> words;
+    bool json = false, quiet = false;
 };
 
 fs::path simulator() {
@@ -173,7 +174,10 @@ int simulate(const Flags& f) {
     const auto [gpus, cpus] = choose_workers(f, bus);
     const fs::path program = simulator();
     set_environment(fs::absolute(machine.folder()), machine.name(), gpus, cpus);
-    return run(program, f.words);
+    std::vector<std::string> words = f.words;  // what holds for the simulation holds for what it runs
+    if (f.json) words.push_back("--json");
+    if (f.quiet) words.push_back("--quiet");
+    return run(program, words);
 }
 
 }  // namespace
@@ -189,6 +193,8 @@ Command add_simulate(CLI::App& app) {
     app.add_option("--keep", f->keep, "Leave the machine's files as the simulation saw them")
         ->type_name("DIR")
         ->check(not_empty());
+    app.add_flag("--json", f->json, "Last line of stdout is one JSON object, as COMMAND's own --json");
+    app.add_flag("--quiet", f->quiet, "No progress on stderr");
     app.add_option("command", f->words, "What to run there, e.g. -- train mlp --batch 256")
         ->required()
         ->type_name("-- COMMAND")

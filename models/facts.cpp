@@ -1,4 +1,5 @@
 // models/facts.cpp - tessera.json, the sidecar of a machine's model files: what StarPU's files do not say.
+#define JSON_DIAGNOSTICS 1  // errors name the key
 #include <algorithm>
 #include <charconv>
 #include <ctime>
@@ -144,20 +145,30 @@ Json to_json(const MachineFacts& m) {
             {"codelets", codelets}, {"together", together}, {"commands", commands.json()}};
 }
 
+// What is wrong with a value says under which key, as the JSON library's own errors do.
+template <class Read>
+auto under(const std::string& key, Read&& read) {
+    try {
+        return read();
+    } catch (const std::invalid_argument& e) { throw std::invalid_argument("(" + key + ") " + e.what()); }
+}
+
 MachineFacts facts_from(const Json& j) {
     MachineFacts m;
     const std::pair<const char*, std::string*> texts[] = {{"name", &m.name},       {"description", &m.description},
                                                           {"starpu", &m.starpu},   {"date", &m.date},
                                                           {"command", &m.command}, {"derived", &m.derived}};
     for (const auto& [key, value] : texts) *value = j.at(key).get<std::string>();
-    for (const Json& d : j.at("devices")) m.devices.push_back(device_from(d));
+    for (const Json& d : j.at("devices"))
+        m.devices.push_back(under("/devices/" + std::to_string(m.devices.size()), [&] { return device_from(d); }));
     const Json commands = j.value("commands", Json::array());
     for (const auto& [name, c] : j.at("codelets").items()) {
         CodeletFacts& facts = m.codelets[name];
         facts.op = c.at("op").get<std::string>(), facts.dtype = c.at("dtype").get<std::string>();
         facts.source = c.at("source").get<std::string>(), facts.hash = c.at("hash").get<std::string>();
         for (const auto& [footprint, e] : c.at("entries").items())
-            facts.entries[parse_hex(footprint)] = entry_from(e, commands);
+            under("/codelets/" + name + "/entries/" + footprint,
+                  [&] { return facts.entries[parse_hex(footprint)] = entry_from(e, commands); });
     }
     for (const Json& t : j.value("together", Json::array()))
         m.together_us[{device_of(t.at("device").get<std::string>()), co_run_task(t.at("task")),
@@ -172,7 +183,8 @@ auto with_json(const fs::path& path, const char* hint, Use&& use) {
     try {
         return use(Json::parse(bytes.begin(), bytes.end()));
     } catch (const Json::exception& e) {
-        throw Error("'" + path.string() + "' is damaged or cut off: " + e.what(), hint);
+        const std::string what = e.what();  // behind its number in brackets
+        throw Error("'" + path.string() + "' is damaged or cut off: " + what.substr(what.find("] ") + 2), hint);
     } catch (const std::invalid_argument& e) { throw Error("'" + path.string() + "' is damaged: " + e.what(), hint); }
 }
 

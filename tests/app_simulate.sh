@@ -33,6 +33,8 @@ if expect_ok "${sirocco[@]}" -- "${small[@]}" --json; then
     awk -F, '{ s = $2 + $4 + $8; if (!(s > 0.999 && s < 1.1)) bad = 1; n++ } END { exit bad || n != 24 }' || fail "busy, transfers and idle are the whole of 24 workers"
   expect_ok "${sirocco[@]}" -- "${small[@]}" --json --quiet && expect "a second run is the same, byte for byte" cmp -s first.txt out.txt
   expect "nothing is on stderr with --quiet" test ! -s err.txt
+  expect_ok "${sirocco[@]}" --quiet --json -- "${small[@]}" && expect "so it is with simulate's own flags" cmp -s first.txt out.txt
+  expect "and on stderr" test ! -s err.txt
 fi
 expect "nothing of the simulation stays in the cache but schedules" test -z "$(find cache -mindepth 2 -not -path 'cache/schedules/*' 2>/dev/null)"
 

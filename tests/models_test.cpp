@@ -342,7 +342,10 @@ TEST(Facts, DamageIsOneClearLine) {
     EXPECT_NE(refused(replaced(text, "\"mapped\"", "\"guessed\"")).find("no origin"), std::string::npos);
     EXPECT_NE(refused(replaced(text, "64 x 32", "64 y 32")).find("no tile"), std::string::npos);
     EXPECT_NE(refused(replaced(text, "4290.0", "-1")).find("negative"), std::string::npos);
-    EXPECT_NE(refused(replaced(text, "4290.0", "\"fast\"")), "");
+    EXPECT_NE(refused(replaced(text, "4290.0", "\"fast\"")).find("(/devices/1/f32_gflops) "), std::string::npos);
+    EXPECT_NE(refused(replaced(text, "4290.0", "-1")).find("(/devices/1) f32_gflops is negative"), std::string::npos);
+    EXPECT_NE(refused(replaced(text, "64 x 32", "64 y 32")).find("(/codelets/gemm_f32/entries/f0000001) "),
+              std::string::npos);
     EXPECT_NE(refused(replaced(text, "\"command\": 0", "\"command\": 1")), "") << "no such command";
     EXPECT_NE(refused(replaced(text, "f0000001", "zz")).find("no footprint"), std::string::npos);
     for (const char* other : {"[]", "3", "{}", "null", "{\"version\": 1}"}) EXPECT_NE(refused(other), "") << other;
