@@ -238,7 +238,14 @@ static std::string text_of(const Bus& bus) {
 void check_saving(const Machine& machine, const fs::path& folder) {
     const std::string name = folder.filename();
     const auto names = machines_in(folder);
-    if (names.empty()) return;
+    std::error_code failure;
+    if (names.empty()) {  // a bus comes first: facts without one are not ours, and would be overwritten
+        if (fs::exists(folder / "tessera.json", failure))
+            throw UsageError(
+                "--save '" + folder.string() + "' has a tessera.json, but no bus: it is no machine's folder",
+                "choose a folder of its own");
+        return;
+    }
     const auto refuse = [&](const std::string& what) {
         throw UsageError("--save '" + folder.string() + "' is another machine: " + what, "choose a folder of its own");
     };

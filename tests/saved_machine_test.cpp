@@ -140,6 +140,18 @@ TEST_F(SavedMachine, KeepsWhatWasSavedBefore) {
     EXPECT_EQ(after.name, "kept");
 }
 
+TEST_F(SavedMachine, SomethingElseInTheFolderStays) {
+    fs::create_directories(folder_ / "kept");
+    for (const char* name : {"tessera.json", "notes"}) std::ofstream(folder_ / "kept" / name) << "mine";
+    expect_refused("no machine's folder");
+    fs::remove(folder_ / "kept" / "tessera.json");
+    save();
+    std::string notes;
+    std::ifstream(folder_ / "kept" / "notes") >> notes;
+    EXPECT_EQ(notes, "mine");
+    EXPECT_EQ(kept().name(), "kept");
+}
+
 TEST_F(SavedMachine, RowsOfTwoSourcesAreNotMixed) {
     put(measured_, "gemm_f32", "older", {{core, entry(1, 100)}});
     MachineFacts facts = read_facts(measured_);
