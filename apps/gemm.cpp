@@ -211,12 +211,10 @@ void measure(const GemmFlags& f, Product& product, Trace& trace, GemmRun& r, con
     r.peak_memory_bytes = trace.peak_memory_bytes();
 }
 
-// What a task took in this run: on cores as measured, on GPUs as StarPU's model has it by now.
+// What a task took in this run: on cores the fastest one - others may have waited for memory or for code to be loaded -
+// on GPUs what StarPU's model has by now.
 [[maybe_unused]] TaskTime time_in_run(const Executor& executor, const TaskSpec& task) {
-    double core_s = NAN;
-    for (const ClassTime& c : executor.class_times(0))
-        if (c.codelet == task.codelet && c.cost.flops == task.cost.flops && c.cpu.count > 0)
-            core_s = c.cpu.sum_s / double(c.cpu.count);
+    const double core_s = fastest_core_s(executor, task.cost.flops);
     return [core_s, task](const WorkerInfo& w) {
         if (!w.cuda) return core_s;
         return 1e-6 * starpu_perfmodel_history_based_expected_perf(

@@ -30,7 +30,8 @@ int64_t choose_tile(const GemmFlags&, const Runtime&, Machine*, const Matrix& a,
 // What went to and from disk, and how fast that is at least.
 struct DiskRun {
     int64_t read_bytes = 0, written_bytes = 0, limit_bytes = 0;
-    double read_bytes_per_s = 0, write_bytes_per_s = 0;  // measured before the product
+    double read_bytes_per_s = 0;   // the faster of: measured before the product; what the product itself moved
+    double write_bytes_per_s = 0;  // measured before the product
 };
 struct GemmRun {
     std::vector<double> seconds;  // of each repetition
@@ -44,6 +45,9 @@ struct GemmRun {
 };
 void add_repetition(GemmRun&, const GemmFlags&, double seconds);  // and says so
 nlohmann::json gemm_result(const GemmFlags&, const Runtime&, const ProductMachine&, const GemmRun&);
+
+// Seconds in which a core would do so many flops at the rate of the fastest task of this run; NaN if cores ran none.
+double fastest_core_s(const Executor&, double flops);
 
 // Element (i, j) of a generated matrix, in [-1, 1): a pure function of --seed, f64 with all of its mantissa, else exact
 // in f32. Streams: 1 for A, 2 for B, 3 for C.

@@ -1,6 +1,7 @@
 // What `tessera gemm` says: the keys of one product, and the same as tables.
 #include <starpu.h>
 
+#include <cmath>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -49,6 +50,13 @@ void add_rates(nlohmann::json& j, const ProductProblem& problem, const ProductMa
 }
 
 }  // namespace
+
+double fastest_core_s(const Executor& executor, double flops) {
+    double rate = 0;
+    for (const ClassTime& c : executor.class_times(0))
+        if (c.cpu.count > 0 && c.cpu.least_s > 0) rate = std::max(rate, c.cost.flops / c.cpu.least_s);
+    return rate > 0 ? flops / rate : NAN;
+}
 
 void add_repetition(GemmRun& run, const GemmFlags& f, double seconds) {
     run.seconds.push_back(seconds);
@@ -118,6 +126,7 @@ static void print_gemm(const nlohmann::json& j) {
     if (!j["bound"].is_null())
         table.row({"efficiency", percent(j["efficiency"]) + " of the bound (" + j["bound_kind"].get<std::string>() +
                                      ", " + human_seconds(j["bound"]) + ")"});
+    else if (!empty) table.row({"efficiency", "unknown: no task's time is known"});
     if (!j["q"].is_null()) table.row({"traffic", fixed(j["q"], 2) + " of the least possible"});
     else if (j["memory_nodes"].size() > 1) table.row({"traffic", "-"});  // no task ran where it had to be brought to
     if (j.contains("disk"))

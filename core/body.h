@@ -39,7 +39,7 @@ class ErrorSlot {
 
 struct Timing {
     int64_t count = 0;
-    double sum_s = 0;
+    double sum_s = 0, least_s = 0;  // of all, and of the fastest
 };
 
 // One per executor. Each worker writes its own row of timings only.

@@ -202,8 +202,10 @@ void run_body(void* cl_arg, void** buffers, bool on_cuda, void (*body)(void** bu
     if (activity) activity->end(worker);
     if (worker >= 0 && !on_cuda && !state.cpu_times.empty()) {
         Timing& t = state.cpu_times[size_t(worker)][size_t(state.class_of_task[size_t(run.task)])];
+        const double s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+        t.least_s = t.count == 0 ? s : std::min(t.least_s, s);
         ++t.count;
-        t.sum_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+        t.sum_s += s;
     }
 }
 

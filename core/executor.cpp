@@ -316,8 +316,12 @@ std::vector<ClassTime> Executor::class_times(int number) const {
         ++all[c].tasks_per_step;
     }
     for (const auto& worker : l.state.cpu_times)
-        for (size_t c = 0; c < worker.size(); ++c)
-            all[c].cpu.count += worker[c].count, all[c].cpu.sum_s += worker[c].sum_s;
+        for (size_t c = 0; c < worker.size(); ++c) {
+            Timing& t = all[c].cpu;
+            if (worker[c].count == 0) continue;
+            t.least_s = t.count == 0 ? worker[c].least_s : std::min(t.least_s, worker[c].least_s);
+            t.count += worker[c].count, t.sum_s += worker[c].sum_s;
+        }
     return all;
 }
 

@@ -32,6 +32,15 @@ expect_ok "${gemm[@]}" --n 200 --repeat 2 && expect "a line for each product" te
 expect_ok "${gemm[@]}" --n 200 --repeat 2 --quiet && expect "none with --quiet" test ! -s err.txt
 expect_ok "${gemm[@]}" --n 200 --tile 64 --plain --verify --trace t.json --gantt g.svg && expect "a trace" test -s t.json -a -s g.svg
 
+# No product takes less time than the fastest of its tasks would on all cores, nor its bytes less than the disk's rate.
+not_above_1() { expect "$1: efficiency $(json_value efficiency out.txt) is not above 1" is_true "$(json_value efficiency out.txt) <= 1.000001 && $(json_value bound out.txt) > 0"; }
+mkdir -p thin
+for shape in "--n 1" "--n 2" "--n 17" "--n 100" "--m 2 --n 2 --k 30000" "--m 1 --n 500 --k 1"; do
+  # shellcheck disable=SC2086
+  { expect_ok "${gemm[@]}" $shape --repeat 15 --json && not_above_1 "$shape"
+    expect_ok "${gemm[@]}" $shape --repeat 3 --json --host-memory 1M --swap thin && not_above_1 "$shape on disk"; }
+done
+
 # --- files ---
 npy a.npy 40 30; npy b.npy 30 20; npy d.npy 40 30 '<f8'; npy fortran.npy 40 30 '<f4' True
 expect_ok "${gemm[@]}" --a a.npy --b b.npy --out c.npy --verify && expect "the result is there" test "$(stat -c %s c.npy)" = $((128 + 40 * 20 * 4))
