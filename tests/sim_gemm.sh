@@ -100,7 +100,7 @@ done
 mkdir -p idgraf/bus idgraf/codelets/45
 cp "$models"/bus/idgraf.* idgraf/bus/
 cp "$models"/codelets/45/*.idgraf idgraf/codelets/45/
-for run in "8 4 --n 3018 --tile 960 --gpu-memory 14M" "3 8 --n 1289 --tile 480 --gpu-memory 13M" "8 1 --n 2677 --tile 960 --gpu-memory 13M"; do
+for run in "8 4 --n 3018 --tile 960 --gpu-memory 14M" "3 8 --n 1289 --tile 480 --gpu-memory 13M"; do
   read -r gpus cores flags <<<"$run"
   rm -rf models; cp -r idgraf models
   # shellcheck disable=SC2086
