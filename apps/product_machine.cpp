@@ -97,7 +97,7 @@ ProductMachine product_machine(const Runtime& runtime, const Machine* machine, d
         all_known = all_known && flops_per_s > 0;
         m.devices[it->second].flops_per_s += flops_per_s;
         ++cores[it->second];
-        if (!w.cuda) m.blocks[it->second].workers = cores[it->second];
+        if (!w.cuda) m.blocks[it->second].workers = cores[it->second], m.blocks[it->second].cores = true;
         if (w.cuda)
             m.names[it->second] = "CUDA " + std::to_string(starpu_worker_get_devid(w.id)),
             gpu_flops_per_s += flops_per_s;

@@ -98,6 +98,22 @@ std::vector<int> assign_tiles(int64_t rows, int64_t cols, const std::vector<doub
     return owner;
 }
 
+std::vector<double> tile_shares(int64_t tiles, double flops, const std::vector<BlockDevice>& devices) {
+    double speed = 0;
+    for (const BlockDevice& d : devices) speed += d.speed;
+    constexpr double late = 1.05;
+    std::vector<double> shares;
+    for (const BlockDevice& d : devices) {
+        double part = double(tiles) * d.speed / speed;
+        if ((d.workers > 1 || d.cores) && devices.size() > 1) {
+            const double tile_s = flops / double(tiles) * d.workers / d.speed;
+            part = std::min(part, d.workers * std::floor(late * flops / speed / tile_s));
+        }
+        shares.push_back(part);
+    }
+    return shares;
+}
+
 int64_t tiles_that_fit(const BlockDevice& d, int64_t tile_bytes) {
     if (d.memory_bytes <= 0) return std::numeric_limits<int64_t>::max();
     return usable_bytes(d.memory_bytes, tile_bytes, d.pieces) / allocated_bytes(tile_bytes, d.pieces);
@@ -251,31 +267,13 @@ std::vector<Place> order_of(const Plan& plan, const std::vector<const Chain*>& c
     return places;
 }
 
-// What each device should compute, in tiles of C: in proportion to speed, but of several workers no more than they can
-// end by the time that all would be done. A core may need longer for one tile than GPUs for all.
-std::vector<double> shares_of(const Plan& plan, const std::vector<Chain>& chains,
-                              const std::vector<BlockDevice>& devices) {
-    double speed = 0, flops = 0;
-    for (const BlockDevice& d : devices) speed += d.speed;
-    for (const Chain& c : chains)
-        for (size_t t : c.tasks) flops += plan.tasks[t].cost.flops;
-    constexpr double late = 1.05;
-    std::vector<double> shares;
-    for (const BlockDevice& d : devices) {
-        double tiles = double(chains.size()) * d.speed / speed;
-        if (d.workers > 1 && devices.size() > 1) {
-            const double tile_s = flops / double(chains.size()) * d.workers / d.speed;
-            tiles = std::min(tiles, d.workers * std::floor(late * flops / speed / tile_s));
-        }
-        shares.push_back(tiles);
-    }
-    return shares;
-}
-
 void block_node(Plan& plan, size_t begin, const std::vector<Chain>& chains,
                 const std::vector<BlockDevice>& all_devices) {
     const PlanValue& c = plan.values[size_t(plan.tiles[size_t(written_tile(plan.tasks[begin]))].value)];
-    const std::vector<double> all_shares = shares_of(plan, chains, all_devices);
+    double flops = 0;
+    for (const Chain& chain : chains)
+        for (size_t t : chain.tasks) flops += plan.tasks[t].cost.flops;
+    const std::vector<double> all_shares = tile_shares(int64_t(chains.size()), flops, all_devices);
     std::vector<double> shares;
     std::vector<BlockDevice> devices;
     for (size_t d = 0; d < all_devices.size(); ++d)

@@ -15,12 +15,17 @@ struct BlockDevice {
     double bytes_per_s = 0;    // its part of the links to host memory; 0: unknown, or it computes there
     bool pieces = false;       // what small tiles are cut from (core/pieces.h)
     int workers = 1;           // which have the speed in equal parts: each computes tiles of C on its own
+    bool cores = false;        // slow ones beside GPUs, also where it is one only
 };
 
 // Tiles of C to devices: counts in proportion to `shares` (largest remainder), regions connected and near-square. The
 // grid is walked in strips, up and down; widths of strips as in Beaumont, Boudet, Rastello, Robert, "Matrix
 // multiplication on heterogeneous platforms" (2001). Returns the device of every tile, row-major.
 std::vector<int> assign_tiles(int64_t rows, int64_t cols, const std::vector<double>& shares);
+
+// What each device should compute of a product of so many tiles of C and flops, in tiles: in proportion to speed, but
+// of cores beside GPUs no more than they end in time. A core may need longer for one tile than GPUs for all.
+std::vector<double> tile_shares(int64_t tiles, double flops, const std::vector<BlockDevice>&);
 
 int64_t tiles_that_fit(const BlockDevice&, int64_t tile_bytes);
 

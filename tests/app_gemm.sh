@@ -41,6 +41,8 @@ for shape in "--n 1" "--n 2" "--n 17" "--n 100" "--m 2 --n 2 --k 30000" "--m 1 -
     expect_ok "${gemm[@]}" $shape --repeat 3 --json --host-memory 1M --swap thin && not_above_1 "$shape on disk"; }
 done
 
+expect_ok "${gemm[@]}" --m 2 --n 2 --k 300000 --json --dag-stats && expect "what one core computes is one task" grep -q ': 1 tasks' out.txt
+
 # --- files ---
 npy a.npy 40 30; npy b.npy 30 20; npy d.npy 40 30 '<f8'; npy fortran.npy 40 30 '<f4' True
 expect_ok "${gemm[@]}" --a a.npy --b b.npy --out c.npy --verify && expect "the result is there" test "$(stat -c %s c.npy)" = $((128 + 40 * 20 * 4))

@@ -62,6 +62,23 @@ STARPU_NCPU=20 product cores
 expect "20 cores beside the GPUs make nothing slower ($(value cores seconds) s)" \
   is_true "$(value cores seconds) <= 1.02 * $(value core seconds)"
 
+# --- the tile that auto takes is near the best; beside cores, too, and where GPUs and links differ ---
+near_best() {  # MACHINE CORES N TYPE
+  local tile least=1e9
+  for tile in auto 480 960 1440 1920; do
+    rm -rf models; cp -r "$1" models
+    expect_ok env STARPU_HOSTNAME="$1" STARPU_NCUDA="$gpus" STARPU_NCPU="$2" "$program" --log=root.thres:warning gemm \
+      --n "$3" --dtype "$4" --tile $tile --json || return 0
+    if [ $tile = auto ]; then auto=$(json_value seconds out.txt); else least=$(awk "BEGIN { print $(json_value seconds out.txt) < $least ? $(json_value seconds out.txt) : $least }"); fi
+  done
+  expect "$*: auto takes $auto s, the best of four tiles $least s" is_true "$auto <= 1.05 * $least"
+}
+mkdir -p hannibal/bus hannibal/codelets/45
+cp "$models"/bus/hannibal.* hannibal/bus/
+cp "$models"/codelets/45/*.hannibal hannibal/codelets/45/
+gpus=4; near_best sirocco 0 9600 f64; near_best sirocco 4 9600 f64; near_best sirocco 0 1920 f32
+gpus=3; near_best sirocco 0 4800 f32; near_best hannibal 0 9600 f32
+
 # --- no stock policy with tasks in plain order is faster; in core the order in blocks is not slower under any ---
 for policy in dmda dmdas lws eager; do
   export STARPU_SCHED=$policy
