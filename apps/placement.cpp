@@ -126,16 +126,13 @@ std::vector<TaskSchedule> search(const Plan& plan, const FoundSchedules::Times& 
     std::vector<Placement> found[4];
     in_threads(4,
                [&](int64_t i) { found[i] = schedulers[i]->search(tries, i < 2 ? starts : std::vector<Placement>()); });
-    constexpr size_t of_each = 2;
-    for (size_t i = 0; i < 4; ++i) {
-        const size_t before = all.size();
-        for (auto p = found[i].begin(); p != found[i].end() && all.size() < before + of_each; ++p) {
+    for (size_t i = 0; i < 4; ++i)
+        for (auto p = found[i].begin(); p != found[i].end(); ++p) {
             const auto same = [&](const Placement& other) {
                 return p->worker == other.worker && p->order == other.order;
             };
             if (std::none_of(found[i].begin(), p, same)) add(*p, schedulers[i]->times(*p));
         }
-    }
     return all;
 }
 

@@ -252,9 +252,9 @@ void TrainSetup::plan(Plan& plan, bool in_company) {
             if (choice.changes.size() > joint.changes.size()) joint = std::move(choice);
         }
     if (runtime.policy() != "list" || flags.schedules == 0) return;
-    constexpr int64_t some_seconds = 60'000'000;  // of a search: tasks in all schedules together
-    const int64_t fit = some_seconds / std::max<int64_t>(1, int64_t(plan.tasks.size()));
-    const int64_t tries = flags.schedules.value_or(std::clamp<int64_t>(fit, 1000, 120000));
+    constexpr int64_t about_a_minute = 110'000'000;  // of a search: tasks in all schedules together
+    const int64_t fit = about_a_minute / std::max<int64_t>(1, int64_t(plan.tasks.size()));
+    const int64_t tries = flags.schedules.value_or(std::clamp<int64_t>(fit, 1000, 100000));
     place(plan, runtime, *machine, flags.common.deterministic, int(tries));
 }
 
