@@ -30,13 +30,6 @@ starpu_data_access_mode starpu_mode(Access a, bool deterministic) {
 
 }  // namespace
 
-starpu_data_handle_t register_tile(void* memory, const PlanTile& t, DType type) {
-    starpu_data_handle_t handle;
-    starpu_matrix_data_register(&handle, memory ? STARPU_MAIN_RAM : -1, reinterpret_cast<uintptr_t>(memory),
-                                uint32_t(t.ld), uint32_t(t.cols), uint32_t(t.rows), size_t(bytes_of(type)));
-    return handle;
-}
-
 Executor::Executor(const Runtime& runtime, ExecutorOptions options) : runtime_(runtime), options_(options) {
     options_.in_place = options_.in_place && runtime.in_place();
     run_.activity = &runtime.activity();
@@ -46,7 +39,7 @@ Executor::Executor(const Runtime& runtime, ExecutorOptions options) : runtime_(r
     if (run_.cuda_first) require_one_gpu_model();
     run_.forced_implementation = options.forced_implementation;
     if (options.trace) starpu_profiling_status_set(STARPU_PROFILING_ENABLE);
-    if (options.serial) starpu_void_data_register(&turn_);
+    if (options.serial) turn_ = tile_handles_.nothing();
 }
 
 Executor::~Executor() {
@@ -127,13 +120,13 @@ void Executor::prepare(Loaded& l, bool share) {
             if (v.param) h = storage(*v.param).tiles[k - size_t(v.first_tile)];
             else if (c > 0 && !v.buffered) h = l.tile_handles[0][k];
             else if (used[k] && !(share && written_first[k])) {
-                h = register_tile(nullptr, tile, v.dtype);
+                h = tile_handles_.matrix(nullptr, tile, v.dtype);
                 l.owned.push_back(h);
             } else if (used[k]) {
                 const auto kind = std::tuple(tile.rows, tile.cols, v.dtype);
                 Handles& pool = shared_[kind];
                 const size_t next = taken[kind]++;
-                if (next == pool.size()) pool.push_back(register_tile(nullptr, tile, v.dtype));
+                if (next == pool.size()) pool.push_back(tile_handles_.matrix(nullptr, tile, v.dtype));
                 h = pool[next];
             }
         }

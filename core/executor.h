@@ -20,13 +20,11 @@
 #include "core/runtime.h"
 #include "core/scheduler.h"
 #include "core/sends.h"
+#include "core/tile_handles.h"
 
 namespace tessera {
 
 class Trace;
-
-// A tile as StarPU's matrix; null memory: StarPU allocates it where it is first written.
-starpu_data_handle_t register_tile(void* memory, const PlanTile&, DType);
 
 struct ExecutorOptions {
     bool deterministic = false;  // plan order for accumulations, implementation 0: same bits under every policy
@@ -181,6 +179,7 @@ class Executor {
     const Runtime& runtime_;
     ExecutorOptions options_;
     RunState run_;
+    TileHandles tile_handles_;
     std::vector<std::unique_ptr<Loaded>> loaded_;
     // Tiles that plans share, by rows, columns and type: a step of one plan waits for the other's where they meet.
     std::map<std::tuple<int64_t, int64_t, DType>, Handles> shared_;

@@ -88,7 +88,7 @@ Executor::ParamStorage& Executor::storage(const Param& p) {
         for (int64_t cols : p.grid.col_extents) {
             const int64_t ld = s.memory ? p.row_stride() : cols;
             auto* at = s.memory ? static_cast<std::byte*>(s.memory) + (row * ld + col) * size : nullptr;
-            s.tiles.push_back(register_tile(at, {0, row, col, rows, cols, ld, 0}, p.dtype));
+            s.tiles.push_back(tile_handles_.matrix(at, {0, row, col, rows, cols, ld, 0}, p.dtype));
             col += cols;
         }
         row += rows;

@@ -1,0 +1,33 @@
+// core/tile_handles.h - tiles as StarPU's data handles.
+#pragma once
+#include <starpu.h>
+
+#include <vector>
+
+#include "core/plan.h"
+
+namespace tessera {
+
+// StarPU locks and fetches what a task uses in the order of the handles' addresses. Simulated times must not depend on
+// where malloc has room: there, each handle has a higher address than the one before.
+class TileHandles {
+ public:
+    TileHandles() = default;
+    TileHandles(const TileHandles&) = delete;
+    TileHandles& operator=(const TileHandles&) = delete;
+    ~TileHandles();
+
+    // A tile as a matrix; null memory: StarPU allocates it where it is first written. Who asks unregisters it.
+    starpu_data_handle_t matrix(void* memory, const PlanTile&, DType);
+    // Without data, for tasks to wait for.
+    starpu_data_handle_t nothing();
+
+ private:
+    template <class F>
+    starpu_data_handle_t add(F&& make);
+
+    starpu_data_handle_t last_ = nullptr;
+    std::vector<starpu_data_handle_t> passed_over_;  // below the last when they were made; they keep their places
+};
+
+}  // namespace tessera
