@@ -8,9 +8,12 @@ namespace tessera {
 namespace {
 
 // What the next step waits for goes first; where tasks have owners their node's order is the plan's (core/blocks.h).
+// Before everything else go tasks that hand their work to other threads: they hold no worker up, and others wait for it.
 std::vector<int> priorities_of(const Plan& plan, bool ordered) {
     auto ranks = upward_ranks(plan, estimated_times(plan), ordered);
     const double top = ranks.empty() ? 1 : *std::max_element(ranks.begin(), ranks.end());
+    for (size_t i = 0; i < ranks.size(); ++i)
+        if (plan.tasks[i].codelet->host_only) ranks[i] += top;
     std::vector<int> priorities;
     if (std::none_of(plan.tasks.begin(), plan.tasks.end(), [](const TaskSpec& t) { return t.owner >= 0; })) {
         for (double r : ranks) priorities.push_back(int(1e6 * r / top));

@@ -32,8 +32,8 @@ ListScheduler::ListScheduler(const Plan& plan, std::vector<std::vector<double>> 
     first_use_.push_back(0);
     for (const TaskSpec& task : plan.tasks) {
         for (const TileUse& u : task.tiles)
-            uses_.push_back(
-                {u.tile, u.access != Access::write, u.access != Access::read, plan.tiles[size_t(u.tile)].bytes});
+            uses_.push_back({plan.place(u.tile), u.access != Access::write, u.access != Access::read,
+                             plan.tiles[size_t(u.tile)].bytes});
         first_use_.push_back(uses_.size());
     }
 }
@@ -178,10 +178,11 @@ std::vector<Placement::Time> ListScheduler::times(const Placement& p) const {
     return all;
 }
 
+// Of tasks that start at once, the one that takes no time may be what the other waits for.
 Placement ListScheduler::by_start(Placement p) const {
-    const auto at = times(p);
-    std::stable_sort(p.order.begin(), p.order.end(),
-                     [&](int a, int b) { return at[size_t(a)].start_s < at[size_t(b)].start_s; });
+    std::vector<double> rank;
+    for (const Placement::Time& t : times(p)) rank.push_back(-t.start_s);
+    p.order = order_by(rank);
     return p;
 }
 

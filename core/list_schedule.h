@@ -67,14 +67,15 @@ class ListScheduler {
     double step_seconds(const Placement&) const;
     // Of every task, from the end of the step before.
     std::vector<Placement::Time> times(const Placement&) const;
-    // The same with tasks in the order in which they start: with insertion another than they were placed in.
+    // The same with tasks in the order in which they start, each behind those that it waits for: with insertion another
+    // than they were placed in.
     Placement by_start(Placement) const;
 
  private:
     friend class ScheduleSearch;
     struct Clock;
     struct Use {
-        int tile;
+        int tile;  // or the one in whose memory it lies: whatever comes there later waits
         bool reads, writes;
         int64_t bytes;
     };

@@ -53,13 +53,19 @@ struct SlowRead {
         ++a.journal->finished;
     }
 };
-const Register<SlowRead> codelets;
+// As tasks that hand their work to other threads.
+struct HandedRead : SlowRead {
+    static constexpr auto name = "test_handed_read";
+    static constexpr bool host_only = true;
+};
+const Register<SlowRead, HandedRead> codelets;
 
+template <class Op = SlowRead>
 void slow_read(Tensor x, Journal& journal, uint64_t most_us) {
     Node node;
     node.op = "slow_read", node.inputs = {x}, node.effect = true;
     node.lower = [x, most_us, to = &journal](Lowering& lower) {
-        for (int64_t i = 0; i < x.grid().rows(); ++i) lower.task<SlowRead>({to, 0, most_us}, lower.tile(x, i, 0));
+        for (int64_t i = 0; i < x.grid().rows(); ++i) lower.task<Op>({to, 0, most_us}, lower.tile(x, i, 0));
     };
     x.graph->add(std::move(node));
 }
@@ -159,6 +165,28 @@ TEST(Executor, StepNumberAndSeedReachTheTasks) {
     EXPECT_EQ(distinct.size(), masks.size());
     EXPECT_EQ(sums.size(), 4u);
     EXPECT_TRUE(sums.contains(1000000));
+}
+
+// A worker with a choice: what waits for a disk in another thread goes first, however little depends on it.
+TEST(Executor, WhatHandsItsWorkOnComesFirst) {
+    Runtime runtime(with_workers(1));
+    Journal journal;
+    Params params;
+    Graph g;
+    const auto value = [&](const char* name, int64_t rows) {
+        return g.param(params.add({name, {rows, 1}, DType::i32, Grid::whole({rows, 1}), nullptr, false}));
+    };
+    const Tensor x = value("x", 8), y = value("y", 1);
+    slow_read(x, journal, 0), slow_read<HandedRead>(y, journal, 0), slow_read(x, journal, 0);
+    Executor executor(runtime, {});
+    const int plan = executor.load(Plan(g));
+    executor.write(plan, x, std::vector<double>(8, 1)), executor.write(plan, y, {2});
+    starpu_pause();
+    executor.submit(plan, {});
+    starpu_resume();
+    executor.wait();
+    ASSERT_EQ(journal.entries.size(), 17u);
+    EXPECT_EQ(journal.entries.front().second, 2);
 }
 
 // --- steps in flight ---------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/reuse.h"
 #include "core/sends.h"
 #include "tests/draw.h"
 #include "tests/plans_by_hand.h"
@@ -206,6 +207,48 @@ TEST(ListSchedule, WithInsertionATaskGoesBeforeOneThatWaits) {
     expect_close(last_starts(false), 5 + 1);
     expect_close(last_starts(true), 1);
     EXPECT_EQ(ListScheduler(p, {{1, 5, 1, 3}}, d, false).by_start(placed).order, (std::vector{0, 1, 3, 2}));
+}
+
+// Tile 2 lies where tile 0 was: task 2 waits until task 1 has read that, though nothing says so but the memory.
+TEST(ListSchedule, WhatTakesATilesMemoryWaitsForItsReaders) {
+    Plan p = by_hand(3, {{{0, w}}, {{0, r}, {1, w}}, {{2, w}}});
+    Devices d = gpus(1, 0);
+    d.kind = {0, 0}, d.memory = {1, 1};
+    const Placement placed{0, {0, 0, 1}, {0, 1, 2}};
+    for (const bool insertion : {false, true}) {
+        d.insertion = insertion;
+        p.tiles[2].reuses = -1;
+        const auto apart = ListScheduler(p, {{2, 3, 1}}, d, false).times(placed);
+        EXPECT_LE(apart[2].start_s, apart[0].start_s);
+        p.tiles[2].reuses = 0;
+        const ListScheduler s(p, {{2, 3, 1}}, d, false);
+        expect_close(s.times(placed)[2].start_s - s.times(placed)[1].start_s, 3);
+        EXPECT_EQ(s.by_start(placed).order, (std::vector{0, 1, 2}));
+    }
+}
+
+// Random plans whose activations take each other's memory, and tasks that take no time.
+TEST(ListSchedule, InOrderOfTheirStartTasksComeBehindThoseThatTheyWaitFor) {
+    Draw draw{11};
+    int shared = 0;
+    for (int round = 0; round < 200; ++round) {
+        Plan p = random_plan(draw, 30);
+        std::vector<double> times;
+        for (int t = 0; t < 30; ++t) times.push_back(draw.whole(0, 3) ? draw.real(0, 1) : 0);
+        reuse_memory(p, times, false);
+        for (const PlanTile& tile : p.tiles) shared += tile.reuses >= 0;
+        Devices d = gpus(3, draw.real(0, 0.1));
+        d.insertion = true, d.fetch_s.assign(4, draw.real(0, 0.1));
+        const ListScheduler s(p, {times}, d, false);
+        const std::vector<int> order = s.by_start(s.greedy({})).order;
+        std::vector<size_t> position(30);
+        for (size_t i = 0; i < order.size(); ++i) position[size_t(order[i])] = i;
+        const auto before = dependencies(p, false);
+        for (size_t t = 0; t < 30; ++t)
+            for (const int b : before[t])
+                ASSERT_LT(position[size_t(b)], position[t]) << "task " << t << " waits for " << b;
+    }
+    EXPECT_GT(shared, 200);
 }
 
 // Idle times that steps leave to each other end some day.
