@@ -27,7 +27,7 @@ def simulated(machine, gpus, network, policy, schedules):
     command = ["env", *([f"STARPU_SCHED={policy}"] if policy else []), args.tessera, "simulate", "--machine", machine, "--gpus",
                str(gpus), "--cpus", "0", "--", "train", network, "--data", "cifar10", "--batch", str(args.batch), "--tile",
                str(args.batch), "--input", str(size), "--steps", "5", *([] if schedules is None else ["--schedules", str(schedules)]), "--json"]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=3000)
     if run.returncode:
         return print(f"{network} on {machine}: {run.stderr.strip()[-300:]}")
     j = json.loads(run.stdout.strip().splitlines()[-1])

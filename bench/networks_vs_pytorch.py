@@ -88,15 +88,15 @@ def machine():
             "cpu": names[0] if names else platform.machine(), "cpus": os.cpu_count()}
 
 
-def append(path, rows):
+def append(path, row):
     new = not path.exists()
     with path.open("a", newline="") as file:
         if new:
             file.write(f"# batch {BATCH}, SGD momentum, f32; ms per step; ratio = best PyTorch / Tessera\n")
-        out = csv.DictWriter(file, rows[0])
+        out = csv.DictWriter(file, row)
         if new:
             out.writeheader()
-        out.writerows({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+        out.writerow({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()})
 
 
 def main():
@@ -111,7 +111,7 @@ def main():
             commands = {"command": " ".join(["tessera", *tessera_command(args, network, "DIR")]),
                         "peer": " ".join([*peer_command(args, network), "--threads N [--channels-last]"])}
             rows.append(machine() | commands | {"network": network, "round": i} | measured)
-    append(pathlib.Path(args.out), rows)
+            append(pathlib.Path(args.out), rows[-1])  # as they come: what was measured before an interruption counts
     for network in args.networks:
         ratios = [row["ratio"] for row in rows if row["network"] == network]
         print(f"{network}: median ratio {statistics.median(ratios):.3f}")
