@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "core/pieces.h"
+#include "core/tile_sizes.h"
 
 namespace tessera {
 namespace {
@@ -222,14 +223,15 @@ struct Place {
 };
 
 // The order of one device's tasks: blocks of its region one after the other, each in the slanted order of the header.
-std::vector<Place> order_of(const Plan& plan, const std::vector<const Chain*>& chains, const BlockDevice& device) {
+std::vector<Place> order_of(const Plan& plan, const TileSizes& sizes, const std::vector<const Chain*>& chains,
+                            const BlockDevice& device) {
     Region region;
     int64_t tile_bytes = 1, steps = 1;
     for (const Chain* c : chains) {
         region.add(c->row, c->col);
         steps = std::max(steps, int64_t(c->tasks.size()));
         for (const TileUse& u : plan.tasks[c->tasks[0]].tiles)
-            tile_bytes = std::max(tile_bytes, plan.tiles[size_t(u.tile)].bytes);
+            tile_bytes = std::max(tile_bytes, sizes.taken(plan.tiles[size_t(u.tile)].bytes));
     }
     const int64_t rows = region.bottom - region.top + 1, cols = region.right - region.left + 1;
     BlockCosts costs{0, 0, steps};
@@ -267,7 +269,7 @@ std::vector<Place> order_of(const Plan& plan, const std::vector<const Chain*>& c
     return places;
 }
 
-void block_node(Plan& plan, size_t begin, const std::vector<Chain>& chains,
+void block_node(Plan& plan, const TileSizes& sizes, size_t begin, const std::vector<Chain>& chains,
                 const std::vector<BlockDevice>& all_devices) {
     const PlanValue& c = plan.values[size_t(plan.tiles[size_t(written_tile(plan.tasks[begin]))].value)];
     double flops = 0;
@@ -285,7 +287,7 @@ void block_node(Plan& plan, size_t begin, const std::vector<Chain>& chains,
     std::vector<Place> all;  // by the part of its device's work that is done before it
     for (size_t d = 0; d < devices.size(); ++d) {
         if (parts[d].empty()) continue;
-        const auto places = order_of(plan, parts[d], devices[d]);
+        const auto places = order_of(plan, sizes, parts[d], devices[d]);
         for (size_t i = 0; i < places.size(); ++i) {
             plan.tasks[places[i].task].owner = devices[d].node;
             plan.tasks[places[i].task].block = int(places[i].block);
@@ -307,14 +309,20 @@ int64_t block_products(Plan& plan, const std::vector<BlockDevice>& all) {
         if (d.speed > 0) devices.push_back(d);
     int64_t taken = 0;
     if (devices.empty()) return 0;
+    TileSizes sizes;
+    sizes.add(plan);
     for (size_t begin = 0, end; begin < plan.tasks.size(); begin = end) {
         for (end = begin; end < plan.tasks.size() && plan.tasks[end].node == plan.tasks[begin].node;) ++end;
         if (const auto chains = chains_of(plan, begin, end)) {
-            block_node(plan, begin, *chains, devices);
+            block_node(plan, sizes, begin, *chains, devices);
             ++taken;
         }
     }
     return taken;
+}
+
+bool in_blocks(const Plan& plan) {
+    return std::any_of(plan.tasks.begin(), plan.tasks.end(), [](const TaskSpec& t) { return t.owner >= 0; });
 }
 
 }  // namespace tessera

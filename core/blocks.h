@@ -54,5 +54,6 @@ BlockCut cut_region(int64_t region_rows, int64_t region_cols, int64_t memory_til
 // less than two tiles stay as they are. Results are the same bits where accumulation is ordered. Returns how many nodes
 // it took.
 int64_t block_products(Plan&, const std::vector<BlockDevice>&);
+bool in_blocks(const Plan&);  // whether it took any
 
 }  // namespace tessera

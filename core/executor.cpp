@@ -86,6 +86,7 @@ int Executor::load(Plan plan, LoadOptions how) {
         block_products(plan, options_.devices);
         reuse();
     }
+    if (in_blocks(plan)) tile_handles_.even_out(plan);
     check_host_memory(plan);
     check_limits(plan);
     check_swap(plan);

@@ -43,12 +43,22 @@ void Executor::check_limits(const Plan& plan) const {
                                   : std::count_if(workers.begin(), workers.end(),
                                                   [&](const WorkerInfo& w) { return w.node == node; });
         const int64_t at_once = std::max<int64_t>(1, here) * (passage ? 2 : 1);
-        const int64_t largest = plan.largest_task_bytes(), need = largest * at_once;
+        const auto taken = [&](const TaskSpec& t) {
+            int64_t sum = 0;
+            for (const TileUse& u : t.tiles) {
+                const int64_t bytes = plan.tiles[size_t(u.tile)].bytes;
+                sum += kind == STARPU_CUDA_RAM ? tile_handles_.taken(bytes) : bytes;
+            }
+            return sum;
+        };
+        const TaskSpec& t =
+            *std::max_element(plan.tasks.begin(), plan.tasks.end(),
+                              [&](const TaskSpec& a, const TaskSpec& b) { return taken(a) < taken(b); });
+        const int64_t largest = taken(t), need = largest * at_once;
         const int64_t limit = runtime_.limit_bytes(node);
         if (kind == STARPU_CUDA_RAM && starpu_memory_get_used(node) == 0)
             try_gpu_memory(starpu_memory_node_get_devid(node), cut_from_pieces() ? std::max(need, piece_bytes) : need);
         if (limit == 0 || need <= limit || (kind == STARPU_CPU_RAM && options_.in_place)) continue;
-        const TaskSpec& t = plan.largest_task();
         throw Error("a memory limit of " + std::to_string(limit) + " bytes is too small: the largest task, " +
                         t.codelet->name + " in " + plan.nodes[size_t(t.node)].name() + ", needs " +
                         std::to_string(largest) + " bytes at once, and " + std::to_string(here) +

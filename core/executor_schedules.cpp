@@ -15,7 +15,7 @@ std::vector<int> priorities_of(const Plan& plan, bool ordered) {
     for (size_t i = 0; i < ranks.size(); ++i)
         if (plan.tasks[i].codelet->host_only) ranks[i] += top;
     std::vector<int> priorities;
-    if (std::none_of(plan.tasks.begin(), plan.tasks.end(), [](const TaskSpec& t) { return t.owner >= 0; })) {
+    if (!in_blocks(plan)) {
         for (double r : ranks) priorities.push_back(int(1e6 * r / top));
         return priorities;
     }

@@ -30,8 +30,10 @@ starpu_data_handle_t TileHandles::add(F&& make) {
 starpu_data_handle_t TileHandles::matrix(void* memory, const PlanTile& t, DType type) {
     return add([&] {
         starpu_data_handle_t handle;
-        starpu_matrix_data_register(&handle, memory ? STARPU_MAIN_RAM : -1, reinterpret_cast<uintptr_t>(memory),
-                                    uint32_t(t.ld), uint32_t(t.cols), uint32_t(t.rows), size_t(bytes_of(type)));
+        starpu_matrix_data_register_allocsize(&handle, memory ? STARPU_MAIN_RAM : -1,
+                                              reinterpret_cast<uintptr_t>(memory), uint32_t(t.ld), uint32_t(t.cols),
+                                              uint32_t(t.rows), size_t(bytes_of(type)),
+                                              size_t(taken(t.rows * t.cols * bytes_of(type))));
         return handle;
     });
 }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/plan.h"
+#include "core/tile_sizes.h"
 
 namespace tessera {
 
@@ -17,6 +18,10 @@ class TileHandles {
     TileHandles& operator=(const TileHandles&) = delete;
     ~TileHandles();
 
+    // Of tiles that are made from now on: what those of this plan take of a GPU's memory (core/tile_sizes.h).
+    void even_out(const Plan& plan) { sizes_.add(plan); }
+    int64_t taken(int64_t bytes) const { return sizes_.taken(bytes); }
+
     // A tile as a matrix; null memory: StarPU allocates it where it is first written. Who asks unregisters it.
     starpu_data_handle_t matrix(void* memory, const PlanTile&, DType);
     // Without data, for tasks to wait for.
@@ -26,6 +31,7 @@ class TileHandles {
     template <class F>
     starpu_data_handle_t add(F&& make);
 
+    TileSizes sizes_;
     starpu_data_handle_t last_ = nullptr;
     std::vector<starpu_data_handle_t> passed_over_;  // below the last when they were made; they keep their places
 };
