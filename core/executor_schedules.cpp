@@ -8,7 +8,7 @@ namespace tessera {
 namespace {
 
 // What the next step waits for goes first; where tasks have owners their node's order is the plan's (core/blocks.h).
-// Before everything else go tasks that hand their work to other threads: they hold no worker up, and others wait for it.
+// Tasks that hand their work to other threads go before all: they hold no worker up, and others wait for that work.
 std::vector<int> priorities_of(const Plan& plan, bool ordered) {
     auto ranks = upward_ranks(plan, estimated_times(plan), ordered);
     const double top = ranks.empty() ? 1 : *std::max_element(ranks.begin(), ranks.end());
