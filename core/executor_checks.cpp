@@ -35,6 +35,14 @@ void Executor::check_host_memory(const Plan& plan) const {
 void Executor::check_limits(const Plan& plan) const {
     if (plan.tasks.empty()) return;
     const auto workers = runtime_.workers();
+    const auto taken = [&](const TaskSpec& t) {
+        int64_t sum = 0;
+        for (const TileUse& u : t.tiles) sum += tile_handles_.taken(plan.tiles[size_t(u.tile)].bytes);
+        return sum;
+    };
+    const TaskSpec& t = *std::max_element(plan.tasks.begin(), plan.tasks.end(),
+                                          [&](const TaskSpec& a, const TaskSpec& b) { return taken(a) < taken(b); });
+    const int64_t largest = taken(t);
     for (unsigned node = 0; node < starpu_memory_nodes_get_count(); ++node) {
         const auto kind = starpu_node_get_kind(node);
         if (kind != STARPU_CPU_RAM && kind != STARPU_CUDA_RAM) continue;
@@ -43,19 +51,7 @@ void Executor::check_limits(const Plan& plan) const {
                                   : std::count_if(workers.begin(), workers.end(),
                                                   [&](const WorkerInfo& w) { return w.node == node; });
         const int64_t at_once = std::max<int64_t>(1, here) * (passage ? 2 : 1);
-        const auto taken = [&](const TaskSpec& t) {
-            int64_t sum = 0;
-            for (const TileUse& u : t.tiles) {
-                const int64_t bytes = plan.tiles[size_t(u.tile)].bytes;
-                sum += kind == STARPU_CUDA_RAM ? tile_handles_.taken(bytes) : bytes;
-            }
-            return sum;
-        };
-        const TaskSpec& t =
-            *std::max_element(plan.tasks.begin(), plan.tasks.end(),
-                              [&](const TaskSpec& a, const TaskSpec& b) { return taken(a) < taken(b); });
-        const int64_t largest = taken(t), need = largest * at_once;
-        const int64_t limit = runtime_.limit_bytes(node);
+        const int64_t need = largest * at_once, limit = runtime_.limit_bytes(node);
         if (kind == STARPU_CUDA_RAM && starpu_memory_get_used(node) == 0)
             try_gpu_memory(starpu_memory_node_get_devid(node), cut_from_pieces() ? std::max(need, piece_bytes) : need);
         if (limit == 0 || need <= limit || (kind == STARPU_CPU_RAM && options_.in_place)) continue;
@@ -72,7 +68,7 @@ void Executor::check_swap(const Plan& plan) {
     if (options_.in_place) return;
     for (const PlanTile& t : plan.tiles) {
         const Param* param = plan.values[size_t(t.value)].param;
-        if (t.reuses < 0 && !(param && params_.contains(param))) tile_bytes_ += t.bytes;
+        if (t.reuses < 0 && !(param && params_.contains(param))) tile_bytes_ += tile_handles_.taken(t.bytes);
     }
     const int64_t limit = runtime_.limit_bytes(STARPU_MAIN_RAM), disk = runtime_.swap_bytes();
     if (disk > 0 && tile_bytes_ - limit > disk * 9 / 10)

@@ -18,7 +18,7 @@ class TileHandles {
     TileHandles& operator=(const TileHandles&) = delete;
     ~TileHandles();
 
-    // Of tiles that are made from now on: what those of this plan take of a GPU's memory (core/tile_sizes.h).
+    // Of tiles that are made from now on: what those of this plan take where StarPU allocates them (core/tile_sizes.h).
     void even_out(const Plan& plan) { sizes_.add(plan); }
     int64_t taken(int64_t bytes) const { return sizes_.taken(bytes); }
 

@@ -1,6 +1,6 @@
-// core/tile_sizes.h - what tiles take of a GPU's memory. StarPU gives the memory of one tile to another only if both
-// take the same; else it frees several until there is room, and waits for that. So tiles of about one size take the
-// same.
+// core/tile_sizes.h - what tiles take of memory that StarPU allocates. It gives the memory of one tile to another only
+// if both take the same; else it frees several until there is room, and waits for that. So tiles of about one size take
+// the same.
 #pragma once
 #include <algorithm>
 #include <cstdint>

@@ -397,6 +397,35 @@ int limit_role(const std::vector<std::string>& arguments) {
     return 0;
 }
 
+// A product in blocks whose tiles of A and B have 62 MiB and take 64, as those of C (core/tile_sizes.h). Argument:
+// swap.
+int uneven_role(const std::vector<std::string>& arguments) {
+    RuntimeOptions o = with_workers(1);
+    o.host_memory_bytes = int64_t(190) << 20, o.swap = arguments[0];
+    Runtime runtime(o);
+    constexpr int64_t extent = 2 * 4096, inner = 2 * 3968;
+    Params params;
+    Graph g;
+    const auto value = [&](const char* name, int64_t rows, int64_t cols) {
+        const Grid grid{{rows / 2, rows / 2}, {cols / 2, cols / 2}};
+        return g.param(params.add({name, {rows, cols}, DType::f32, grid, nullptr, false}));
+    };
+    const Tensor a = value("a", extent, inner), b = value("b", inner, extent);
+    g.keep(gemm(a, b));
+    ExecutorOptions options;
+    options.in_place = false;
+    options.devices.emplace_back().memory_bytes = *o.host_memory_bytes;
+    Executor(runtime, options).load(Plan(g));
+    return 0;
+}
+
+TEST(MemoryLimit, CountsWhatTilesTake) {
+    const TemporaryFolder swap("swap");
+    const Outcome o = run_role("uneven", {swap.path.string()});
+    EXPECT_EQ(o.code, 1) << o.all();
+    EXPECT_NE(o.err.find("needs " + std::to_string(3 * (int64_t(64) << 20)) + " bytes"), std::string::npos) << o.all();
+}
+
 TEST(MemoryLimit, TrainingThroughDiskGivesTheSameLosses) {
     const Outcome free = run_role("limit", {"-", "-"});
     ASSERT_EQ(free.code, 0) << free.all();
@@ -443,6 +472,7 @@ TEST(MemoryLimit, LimitAndSwapNeedEachOther) {
 
 int main(int argc, char** argv) {
     using namespace tessera;
-    const int code = testing_tools::engine_main(argc, argv, {{"policy", policy_role}, {"limit", limit_role}});
+    const int code = testing_tools::engine_main(
+        argc, argv, {{"policy", policy_role}, {"limit", limit_role}, {"uneven", uneven_role}});
     return code;
 }

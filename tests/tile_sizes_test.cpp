@@ -1,4 +1,4 @@
-// tile_sizes_test.cpp - which tiles take the same of a GPU's memory.
+// tile_sizes_test.cpp - which tiles take the same of a memory.
 #include "core/tile_sizes.h"
 
 #include <gtest/gtest.h>
